@@ -1,0 +1,83 @@
+package coordinator
+
+import (
+	"time"
+
+	"guardring/shmproto"
+)
+
+// Member names a Tor client: "gateway/instance" when printed.
+type Member struct {
+	Gateway  string `json:"gateway"`
+	Instance string `json:"instance"`
+}
+
+// Event is a fact that happened. Times are the host's clock as the runner read
+// it; the core compares them only with each other.
+type Event interface {
+	event()
+	String() string
+}
+
+// Published: a gateway's member slot shows a new valid publication. The core
+// copies what it keeps; the runner may reuse Publication afterwards.
+type Published struct {
+	At          time.Time
+	Gateway     string
+	Slot        int // member slot, 0 to shmproto.MaxMembers-1
+	Publication *shmproto.Publication
+}
+
+// Tick: time passed. Retention, holds and unanswered orders are looked at.
+type Tick struct{ At time.Time }
+
+// GatewaySeen: a gateway's region was attached by the runner (Present false: it
+// is configured no more, or its server socket is gone).
+type GatewaySeen struct {
+	At      time.Time
+	Gateway string
+	Present bool
+}
+
+// Violated: a gateway wrote what the protocol forbids. The runner counts; the
+// core decides (quarantine after a limit, back on the next valid publication).
+type Violated struct {
+	At      time.Time
+	Gateway string
+	Slot    int
+	Reason  string // from shmproto.ViolationError: our words, not the guest's
+}
+
+// Ready is what must be done now, in this order.
+type Ready struct {
+	// Save: append to the ledger and make durable BEFORE any order in Orders is
+	// written. If saving fails, nothing else in this Ready may be done, and the
+	// core must be thrown away and restored from the ledger.
+	Save []Record
+	// Orders: write into our own seat BEFORE any doorbell is rung. The runner
+	// fills in Epoch and Term.
+	Orders []SlotOrder
+	// Notices: for the operator, BY NOW true (they speak of what Save holds).
+	Notices []Notice
+}
+
+// SlotOrder is an order for the member in a slot of a gateway. After writing
+// it, the runner appends to the ring and rings the gateway's doorbell.
+type SlotOrder struct {
+	Gateway string
+	Slot    int
+	Order   shmproto.Order
+}
+
+/*
+TO BE BUILT (H3a owns): Record (JSON-able ledger record, one flat struct or tagged union; holds current truth only),
+Notice (kind, member, fingerprint, other member, numbers; String without fingerprints unless asked), Config{Policy, Retention, Hold,
+MaxExclusions, MaxClaims, UnansweredLimit, ...}, and
+
+	func New(cfg Config) (*Coordinator, error)
+	func (c *Coordinator) Step(e Event) Ready
+	func (c *Coordinator) Restore(records []Record) error  // on an empty core; replays a ledger
+	func (c *Coordinator) Snapshot() []Record              // sorted; Restore(Snapshot()) gives an equal core
+	func (c *Coordinator) Orders() []SlotOrder             // all current orders, for a seat that was just taken (slots known so far)
+	func (c *Coordinator) State() State                    // for status: members × guards, conflicts, claims with stamps and since-when, orders, receipts, sorted
+*/
