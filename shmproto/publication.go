@@ -123,11 +123,11 @@ type ReceiptStatus uint8
 
 // The answers to an order.
 const (
-	ReceiptNone     ReceiptStatus = iota // no order seen yet
-	ReceiptPending                       // seen, being applied
-	ReceiptApplied                       // Tor shows that no excluded guard is primary or carries a circuit that may get a new stream
-	ReceiptRefused                       // obeying would harm (see Reason); nothing was changed
-	ReceiptFailed                        // tried, Tor would not (see Reason)
+	ReceiptNone    ReceiptStatus = iota // no order seen yet
+	ReceiptPending                      // seen, being applied
+	ReceiptApplied                      // Tor shows that no excluded guard is primary or carries a circuit that may get a new stream
+	ReceiptRefused                      // obeying would harm (see Reason); nothing was changed
+	ReceiptFailed                       // tried, Tor would not (see Reason)
 )
 
 // ReceiptReason says why an order was refused or failed. It is a number and not
