@@ -1,0 +1,84 @@
+# guardring: build, demo, tests. `make help` lists the targets.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+GO      ?= go
+POLICY  ?= disjoint
+HOLD    ?=
+FUZZTIME ?= 5s
+ARCHES  := amd64 arm64
+VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+
+STATIC  := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+TOOLS   := .ci/tools/go.mod
+
+# What a fresh Debian 12 with Go lacks, by the command or file that shows it.
+need = $(if $(shell command -v $(1) 2>/dev/null),,$(2))
+PACKAGES = $(strip $(call need,tor,tor) $(call need,qemu-system-x86_64,qemu-system-x86) \
+	$(call need,qemu-aarch64,qemu-user) $(call need,gcc,gcc libc6-dev))
+
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build both static binaries into build/
+	@mkdir -p build
+	$(STATIC) -o build/guardring ./host-agent
+	$(STATIC) -o build/guardring-guest ./guest-agent
+
+.PHONY: cross
+cross: ## build both binaries for every supported machine into build/ARCH/
+	@set -e; for a in $(ARCHES); do mkdir -p build/$$a; \
+	  GOARCH=$$a $(STATIC) -o build/$$a/guardring ./host-agent; \
+	  GOARCH=$$a $(STATIC) -o build/$$a/guardring-guest ./guest-agent; done
+
+.PHONY: setup
+setup: ## install the Debian packages that tests and demo need (as root)
+	@if [ -n "$(PACKAGES)" ]; then .ci/install-packages $(PACKAGES); fi
+
+.PHONY: demo
+demo: setup build ## the main job on real Tors; POLICY=observe changes nothing, HOLD=1 leaves it running
+	$(GO) run ./e2e/demo -policy $(POLICY) $(if $(HOLD),-hold) -out build/demo/report.json \
+	  -guardring build/guardring -guest build/guardring-guest
+
+.PHONY: test
+test: setup build lint unit race fuzz cross arm64 e2e ## everything
+
+.PHONY: unit
+unit: ## unit tests: no root, network, Tor or QEMU
+	$(GO) test -timeout 5m ./...
+
+.PHONY: race
+race: ## unit tests under the race detector
+	CGO_ENABLED=1 $(GO) test -race -short -timeout 8m ./...
+
+.PHONY: arm64
+arm64: ## the memory protocol's tests on emulated arm64: its assembly differs
+	GOARCH=arm64 CGO_ENABLED=0 $(GO) test -short -timeout 5m -exec qemu-aarch64 ./shmproto ./shmproto/ivshmem
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME (5s)
+	@set -e; for p in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+	    echo "fuzz $$p $$f"; \
+	    $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p >build/fuzz.log 2>&1 || { cat build/fuzz.log; exit 1; }; \
+	  done; done
+
+.PHONY: lint
+lint: ## format, vet, staticcheck, errorlint, ineffassign
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not gofmt-ed (run gofmt -w): $$unformatted" >&2; exit 1; fi
+	$(GO) vet ./...
+	$(GO) vet -tags e2e ./...
+	GOARCH=arm64 $(GO) vet ./shmproto/...
+	$(GO) tool -modfile=$(TOOLS) staticcheck -tags e2e ./...
+	$(GO) tool -modfile=$(TOOLS) go-errorlint ./...
+	$(GO) tool -modfile=$(TOOLS) ineffassign ./...
+
+.PHONY: bench
+bench: build ## the figures of docs/PERFORMANCE.md
+	$(GO) test -run '^$$' -bench . -benchmem ./shmproto/... ./internal/... ./host-agent/... ./guest-agent/...
+
+.PHONY: e2e
+e2e: setup build ## scenarios on real Tors and a real QEMU
+	$(GO) test -tags e2e -count=1 -timeout 15m ./e2e/... ./host-agent/server/...
