@@ -1,0 +1,268 @@
+package tornet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Config describes the network.
+type Config struct {
+	// CacheDir keeps the nodes' keys between runs; they take 5 to 10 seconds to make. Required.
+	CacheDir string
+	// Guards and Exits count the relays; 14 and 4 when zero. Guards are no exits and exits are no guards, so that a first hop is
+	// always a guard.
+	Guards, Exits int
+	// Families are groups of guard numbers that declare each other, by MyFamily.
+	Families [][]int
+	// IPv6 are the numbers of the guards that also listen on ::1.
+	IPv6 []int
+	// Progress is told what is being waited for; nil for silence.
+	Progress func(string)
+}
+
+const authorities = 3
+
+// Relay is one relay of the network.
+type Relay struct {
+	Tor
+	// Fingerprint is the relay identity, 40 upper-case hex digits.
+	Fingerprint string
+	// Address is the IPv4 address, Port its ORPort.
+	Address string
+	Port    int
+	// IPv6Port is its ORPort on ::1; 0 for none.
+	IPv6Port int
+
+	config string // the torrc without addresses
+	family string
+}
+
+// Network is a running private Tor network.
+type Network struct {
+	// Dir is the directory of everything, below /tmp because control sockets have short names.
+	Dir string
+	// Authorities, Guards and Exits are the relays.
+	Authorities, Guards, Exits []*Relay
+
+	cfg     Config
+	common  string // torrc lines for every tor of the network
+	mu      sync.Mutex
+	clients []*Client
+}
+
+// Start makes the keys that are missing, starts all relays, and returns when the consensus names every guard and exit as
+// one. On error nothing is left running.
+func Start(ctx context.Context, cfg Config) (*Network, error) {
+	if cfg.CacheDir == "" {
+		return nil, errors.New("tornet: no CacheDir")
+	}
+	if cfg.Guards == 0 {
+		cfg.Guards = 14
+	}
+	if cfg.Exits == 0 {
+		cfg.Exits = 4
+	}
+	if cfg.Progress == nil {
+		cfg.Progress = func(string) {}
+	}
+	dir, err := os.MkdirTemp("/tmp", "tornet-")
+	if err != nil {
+		return nil, err
+	}
+	n := &Network{Dir: dir, cfg: cfg}
+	if err := n.start(ctx); err != nil {
+		return nil, errors.Join(err, n.Stop())
+	}
+	return n, nil
+}
+
+func (n *Network) start(ctx context.Context) error {
+	var names []string
+	for i := range authorities {
+		names = append(names, "auth"+strconv.Itoa(i))
+	}
+	for i := range n.cfg.Guards {
+		names = append(names, "guard"+strconv.Itoa(i))
+	}
+	for i := range n.cfg.Exits {
+		names = append(names, "exit"+strconv.Itoa(i))
+	}
+	n.cfg.Progress("making or finding the keys of " + strconv.Itoa(len(names)) + " relays")
+	isAuthority := func(name string) bool { return strings.HasPrefix(name, "auth") }
+	ids, err := identities(ctx, n.cfg.CacheDir, names, isAuthority)
+	if err != nil {
+		return err
+	}
+	port, err := freePort(len(names))
+	if err != nil {
+		return err
+	}
+	all := make([]*Relay, len(names))
+	for i, name := range names {
+		r := &Relay{Tor: Tor{Name: name, Dir: filepath.Join(n.Dir, name)}, Fingerprint: ids[name].fingerprint,
+			Address: nodeAddress(i), Port: port}
+		if err := ids[name].install(r.DataDir()); err != nil {
+			return err
+		}
+		all[i] = r
+	}
+	n.Authorities, n.Guards, n.Exits = all[:authorities], all[authorities:authorities+n.cfg.Guards], all[authorities+n.cfg.Guards:]
+	for _, g := range n.cfg.IPv6 {
+		n.Guards[g].IPv6Port = port + 2 + g
+	}
+	for _, group := range n.cfg.Families {
+		var fps []string
+		for _, g := range group {
+			fps = append(fps, "$"+n.Guards[g].Fingerprint)
+		}
+		for _, g := range group {
+			n.Guards[g].family = "MyFamily " + strings.Join(fps, ",") + "\n"
+		}
+	}
+	n.common = n.commonTorrc(ids, len(n.cfg.IPv6) > 0)
+	if err := n.writeRelays(); err != nil {
+		return err
+	}
+	n.cfg.Progress("starting " + strconv.Itoa(len(names)) + " relays")
+	if err := startAll(ctx, all); err != nil {
+		return err
+	}
+	return n.awaitConsensus(ctx)
+}
+
+// nodeAddress gives node i a /16 of its own. Tor hands out 127.192.0.0/10 as virtual addresses, so i stays below 180.
+func nodeAddress(i int) string { return fmt.Sprintf("127.%d.0.1", 10+i) }
+
+// freePort finds a port p below the ephemeral range where p and p+1 are free on every node's address, and the following
+// ones on ::1 where that exists, so that several networks can run on one machine.
+func freePort(nodes int) (int, error) {
+	for range 200 {
+		p := 20000 + 64*rand.IntN(190)
+		if portFree(p, nodes) {
+			return p, nil
+		}
+	}
+	return 0, errors.New("tornet: no free port on 127.0.0.0/8 between 20000 and 32160")
+}
+
+func portFree(p, nodes int) bool {
+	for i := range nodes {
+		for _, q := range []int{p, p + 1} {
+			l, err := net.Listen("tcp", net.JoinHostPort(nodeAddress(i), strconv.Itoa(q)))
+			if err != nil {
+				return false
+			}
+			l.Close()
+		}
+	}
+	return true
+}
+
+func startAll(ctx context.Context, relays []*Relay) error {
+	errs := make([]error, len(relays))
+	var wg sync.WaitGroup
+	for i, r := range relays {
+		wg.Go(func() { errs[i] = r.Start(ctx) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// awaitConsensus waits until the first authority's consensus flags every guard Guard and every exit Exit.
+func (n *Network) awaitConsensus(ctx context.Context) error {
+	ctl := n.Authorities[0].Control()
+	ev, cancel := ctl.Events()
+	defer cancel()
+	if _, err := ctl.Do("SETEVENTS NEWCONSENSUS"); err != nil {
+		return err
+	}
+	began := time.Now()
+	for {
+		ns, err := ctl.Info("ns/all")
+		if err != nil {
+			return err
+		}
+		guards, exits := strings.Count(flagLines(ns, "Guard"), "\n"), strings.Count(flagLines(ns, "Exit"), "\n")
+		n.cfg.Progress(fmt.Sprintf("consensus after %.0f s: %d of %d guards, %d of %d exits", time.Since(began).Seconds(),
+			guards, len(n.Guards), exits, len(n.Exits)))
+		if guards == len(n.Guards) && exits == len(n.Exits) {
+			return nil
+		}
+		select {
+		case _, ok := <-ev:
+			if !ok {
+				return fmt.Errorf("%s ended", n.Authorities[0].Name)
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("no consensus with all %d guards and %d exits (it has %d and %d): %w", len(n.Guards), len(n.Exits), guards, exits, ctx.Err())
+		}
+	}
+}
+
+// flagLines keeps the "s" lines that hold a flag.
+func flagLines(ns, flag string) string {
+	var b strings.Builder
+	for l := range strings.Lines(ns) {
+		if strings.HasPrefix(l, "s ") && strings.Contains(strings.TrimRight(l, "\n")+" ", " "+flag+" ") {
+			b.WriteString(strings.TrimRight(l, "\n") + "\n")
+		}
+	}
+	return b.String()
+}
+
+// GuardByFingerprint finds a guard; nil if it is none of ours.
+func (n *Network) GuardByFingerprint(fp string) *Relay {
+	for _, g := range n.Guards {
+		if g.Fingerprint == fp {
+			return g
+		}
+	}
+	return nil
+}
+
+// Stop ends every process of the network and removes its directory, unless KEEP_TORNET is set in the environment, for
+// reading logs.
+func (n *Network) Stop() error {
+	n.mu.Lock()
+	clients := n.clients
+	n.mu.Unlock()
+	var (
+		wg   sync.WaitGroup
+		mu   sync.Mutex
+		errs []error
+	)
+	stop := func(t *Tor) {
+		wg.Go(func() {
+			if err := t.Kill(); err != nil {
+				mu.Lock()
+				errs = append(errs, err)
+				mu.Unlock()
+			}
+		})
+	}
+	for _, c := range clients {
+		stop(&c.Tor)
+	}
+	for _, rs := range [][]*Relay{n.Authorities, n.Guards, n.Exits} {
+		for _, r := range rs {
+			stop(&r.Tor)
+		}
+	}
+	wg.Wait()
+	if os.Getenv("KEEP_TORNET") != "" {
+		return errors.Join(errs...)
+	}
+	return errors.Join(append(errs, os.RemoveAll(n.Dir))...)
+}
+
+// Addr is the IPv4 ORPort as address:port.
+func (r *Relay) Addr() string { return net.JoinHostPort(r.Address, strconv.Itoa(r.Port)) }

@@ -1,0 +1,139 @@
+//go:build e2e
+
+// Package e2e holds scenarios with real Tors and built binaries. They need tor and tor-gencert, and no root.
+package e2e
+
+import (
+	"context"
+	"log"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"guardring/e2e/oracle"
+	"guardring/e2e/tornet"
+)
+
+// network is shared by all scenarios of a run; clients are each scenario's own.
+var network *tornet.Network
+
+// echo is what clients reach through the exits.
+var echo *tornet.Echo
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) (code int) {
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer cancel()
+	starting, cancelStart := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancelStart()
+	var err error
+	network, err = tornet.Start(starting, tornet.Config{CacheDir: "../build/tornet-keys", Progress: func(s string) { log.Print(s) }})
+	if err != nil {
+		log.Printf("start private Tor network: %v", err)
+		return 1
+	}
+	defer network.Stop()
+	go func() {
+		<-ctx.Done()
+		network.Stop()
+	}()
+	echo, err = tornet.StartEcho()
+	if err != nil {
+		log.Print(err)
+		return 1
+	}
+	defer echo.Close()
+	return m.Run()
+}
+
+// client adds, starts and awaits a client, and removes it when the test ends.
+func client(t *testing.T, cfg tornet.ClientConfig) *tornet.Client {
+	t.Helper()
+	c, err := network.AddClient(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := network.RemoveClient(c); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := c.Bootstrap(deadline(t, 60*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func deadline(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// use opens a stream to the echo service through the client and keeps it open until the test ends.
+func use(t *testing.T, c *tornet.Client, isolation string) {
+	t.Helper()
+	conn, err := c.Dial(deadline(t, 30*time.Second), echo.Addr(), isolation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := tornet.Ping(conn); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPlantedDuplicateIsReal shows that planting does what the other scenarios rely on: two clients carry streams over
+// the same guard, with the planted guards as their primaries, and one rejecting line gives it up.
+func TestPlantedDuplicateIsReal(t *testing.T) {
+	g := network.Guards
+	a := client(t, tornet.ClientConfig{Name: "plantA", Plant: g[0:3]})
+	b := client(t, tornet.ClientConfig{Name: "plantB", Plant: []*tornet.Relay{g[0], g[3], g[4]}})
+	for c, want := range map[*tornet.Client][]string{
+		a: {g[0].Fingerprint, g[1].Fingerprint, g[2].Fingerprint},
+		b: {g[0].Fingerprint, g[3].Fingerprint, g[4].Fingerprint},
+	} {
+		use(t, c, "x")
+		v, err := oracle.Await(deadline(t, 30*time.Second), c, "planted primaries in use", func(v oracle.View) bool {
+			return slices.Equal(v.Primary, want) && slices.Contains(v.InUse, want[0])
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, fp := range v.InUse {
+			if !slices.Contains(want, fp) {
+				t.Errorf("%s uses %s, which was not planted", c.Name, network.GuardByFingerprint(fp).Name)
+			}
+		}
+	}
+	if err := b.Control().SetConf("ReachableORAddresses=reject " + g[0].Addr() + ", accept *:*"); err != nil {
+		t.Fatal(err)
+	}
+	cs, err := oracle.Circuits(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range cs {
+		if k.First == g[0].Fingerprint {
+			if _, err := b.Control().Do("CLOSECIRCUIT " + k.ID); err != nil && !strings.Contains(err.Error(), "552") {
+				t.Fatal(err)
+			}
+		}
+	}
+	use(t, b, "y")
+	if _, err := oracle.Await(deadline(t, 30*time.Second), b, "guard given up", func(v oracle.View) bool {
+		return len(v.Primary) == 3 && !slices.Contains(v.Primary, g[0].Fingerprint) &&
+			len(v.InUse) > 0 && !slices.Contains(v.InUse, g[0].Fingerprint) &&
+			v.Primary[0] == g[3].Fingerprint && v.Primary[1] == g[4].Fingerprint
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
