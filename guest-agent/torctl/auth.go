@@ -1,0 +1,200 @@
+package torctl
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/user"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// cookieLen is the length of an authentication cookie (control-spec,
+// "AUTHENTICATE").
+const cookieLen = 32
+
+// HintError is an error with a remedy.
+type HintError struct {
+	Err  error
+	hint string
+}
+
+// Error implements error.
+func (e *HintError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error without the remedy.
+func (e *HintError) Unwrap() error { return e.Err }
+
+// Hint says what to do, in one sentence without a capital or full stop.
+func (e *HintError) Hint() string { return e.hint }
+
+func hinted(hint, format string, args ...any) error {
+	return &HintError{Err: fmt.Errorf(format, args...), hint: hint}
+}
+
+// dialError says what a failed connection means.
+func dialError(network, address string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return hinted(joinGroup(address), "control socket %s: permission denied", address)
+	case network == "unix" && errors.Is(err, fs.ErrNotExist):
+		return hinted("start Tor, or name its control socket in the configuration", "control socket %s does not exist", address)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return hinted("start Tor, and check ControlPort or ControlSocket in its torrc", "control port %s: nobody listens there", address)
+	case network == "unix" && len(address) > 107:
+		return hinted("use a shorter path", "control socket %s: the path has %d bytes, the kernel allows 107", address, len(address))
+	}
+	return fmt.Errorf("control port %s: %w", address, err)
+}
+
+// joinGroup names the group that may use path.
+func joinGroup(path string) string {
+	var st syscall.Stat_t
+	name := "debian-tor"
+	if syscall.Stat(path, &st) == nil && st.Gid != 0 {
+		name = strconv.Itoa(int(st.Gid))
+		if g, err := user.LookupGroupId(name); err == nil {
+			name = g.Name
+		}
+	}
+	return fmt.Sprintf("add the agent's user to group %s (adduser USER %s) and start the agent again", name, name)
+}
+
+// authenticate runs on a fresh connection, before the reader starts; the
+// connection has a deadline.
+func (c *Conn) authenticate(cfg Config) error {
+	info, err := c.bine.ProtocolInfo()
+	if err != nil {
+		return fmt.Errorf("PROTOCOLINFO: %w", handshakeError(err))
+	}
+	cookiePath := cfg.CookiePath
+	if cookiePath == "" {
+		cookiePath = info.CookieFile
+	}
+	var cookieErr error
+	switch {
+	case info.HasAuthMethod("NULL"):
+		return c.sendAuth(nil, "")
+	case info.HasAuthMethod("SAFECOOKIE") || info.HasAuthMethod("COOKIE"):
+		var cookie []byte
+		if cookie, cookieErr = readCookie(cookiePath); cookieErr != nil {
+			break
+		}
+		if info.HasAuthMethod("SAFECOOKIE") {
+			return c.safeCookie(cookie, cookiePath)
+		}
+		return c.sendAuth(cookie, "the cookie in "+cookiePath)
+	}
+	if info.HasAuthMethod("HASHEDPASSWORD") && cfg.Password != "" {
+		return c.sendAuth([]byte(cfg.Password), "the password")
+	}
+	if cookieErr != nil {
+		return cookieErr
+	}
+	if info.HasAuthMethod("HASHEDPASSWORD") {
+		return hinted("set the password in the agent's configuration, or CookieAuthentication 1 in torrc", "tor wants a password and none is configured")
+	}
+	return hinted("set CookieAuthentication 1 in torrc", "tor offers no known way to authenticate (%s)", strings.Join(info.AuthMethods, " "))
+}
+
+// readCookie reads a cookie file. The path may come from whoever listens at the
+// control port: only a regular file of the right size is read, without waiting.
+func readCookie(path string) ([]byte, error) {
+	if path == "" {
+		return nil, errors.New("tor names no cookie file")
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return nil, hinted(joinGroup(path)+"; CookieAuthFileGroupReadable must be 1 in torrc", "cookie %s: permission denied", path)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, hinted("check CookieAuthFile in torrc, or name the cookie in the agent's configuration", "cookie %s does not exist", path)
+	case err != nil:
+		return nil, fmt.Errorf("cookie: %w", err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("cookie: %w", err)
+	}
+	if !st.Mode().IsRegular() || st.Size() != cookieLen {
+		return nil, fmt.Errorf("cookie %s: not a regular file of %d bytes", path, cookieLen)
+	}
+	cookie := make([]byte, cookieLen)
+	if _, err := io.ReadFull(f, cookie); err != nil {
+		return nil, fmt.Errorf("cookie %s: %w", path, err)
+	}
+	return cookie, nil
+}
+
+// safeCookie proves knowledge of the cookie without sending it, after the server
+// has done the same (control-spec, "AUTHCHALLENGE").
+func (c *Conn) safeCookie(cookie []byte, path string) error {
+	nonce := make([]byte, 32)
+	rand.Read(nonce)
+	resp, err := c.bine.SendRequest("%s", "AUTHCHALLENGE SAFECOOKIE "+hex.EncodeToString(nonce))
+	if err != nil {
+		return fmt.Errorf("AUTHCHALLENGE: %w", handshakeError(err))
+	}
+	var hash, serverNonce []byte
+	for _, field := range strings.Fields(resp.Reply) {
+		key, value, _ := strings.Cut(field, "=")
+		switch key {
+		case "SERVERHASH":
+			hash, err = hex.DecodeString(value)
+		case "SERVERNONCE":
+			serverNonce, err = hex.DecodeString(value)
+		}
+		if err != nil {
+			return fmt.Errorf("AUTHCHALLENGE: %s: %w", key, err)
+		}
+	}
+	if len(hash) != sha256.Size || len(serverNonce) != 32 {
+		return errors.New("AUTHCHALLENGE: no SERVERHASH or SERVERNONCE of 32 bytes in the answer")
+	}
+	digest := func(key string) []byte {
+		m := hmac.New(sha256.New, []byte(key))
+		m.Write(cookie)
+		m.Write(nonce)
+		m.Write(serverNonce)
+		return m.Sum(nil)
+	}
+	if !hmac.Equal(hash, digest("Tor safe cookie authentication server-to-controller hash")) {
+		return hinted("the file is of another Tor or of an earlier start: name the right cookie in the configuration, or restart Tor",
+			"the cookie in %s is not the one that this control port uses", path)
+	}
+	return c.sendAuth(digest("Tor safe cookie authentication controller-to-server hash"), "the cookie in "+path)
+}
+
+// sendAuth sends AUTHENTICATE with secret in hexadecimal; what names it in an
+// error.
+func (c *Conn) sendAuth(secret []byte, what string) error {
+	command := "AUTHENTICATE"
+	if len(secret) > 0 {
+		command += " " + hex.EncodeToString(secret)
+	}
+	resp, err := c.bine.SendRequest("%s", command)
+	if resp != nil && resp.Err.Code == 515 {
+		return hinted("check the password in the agent's configuration, or the cookie's path", "tor refused %s", what)
+	}
+	if err != nil {
+		return fmt.Errorf("AUTHENTICATE: %w", handshakeError(err))
+	}
+	c.bine.Authenticated = true
+	return nil
+}
+
+// handshakeError says in words what bine gives as a bare end of file.
+func handshakeError(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return errors.New("control port closed the connection")
+	}
+	return err
+}
