@@ -24,8 +24,8 @@ type ControlDown struct {
 	Reason string // for the log
 }
 
-// Config answers QueryConfig: GETCONF of all ConfigKeys, and the include file.
-type Config struct {
+// ConfigRead answers QueryConfig: GETCONF of all ConfigKeys, and the include file.
+type ConfigRead struct {
 	Conf    guardstate.Conf
 	Include Include
 }
@@ -121,7 +121,7 @@ type TorError struct {
 
 func (ControlUp) event()        {}
 func (ControlDown) event()      {}
-func (Config) event()           {}
+func (ConfigRead) event()       {}
 func (EntryGuards) event()      {}
 func (GuardChanged) event()     {}
 func (Circuits) event()         {}

@@ -7,7 +7,7 @@ import (
 
 func (e ControlUp) String() string   { return "control-up tor=" + e.TorVersion }
 func (e ControlDown) String() string { return fmt.Sprintf("control-down %q", e.Reason) }
-func (e Config) String() string {
+func (e ConfigRead) String() string {
 	return fmt.Sprintf("config lines=%d include=%d bytes", len(e.Conf), len(e.Include.Text))
 }
 func (e EntryGuards) String() string {
