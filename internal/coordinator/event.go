@@ -68,16 +68,3 @@ type SlotOrder struct {
 	Slot    int
 	Order   shmproto.Order
 }
-
-/*
-TO BE BUILT (H3a owns): Record (JSON-able ledger record, one flat struct or tagged union; holds current truth only),
-Notice (kind, member, fingerprint, other member, numbers; String without fingerprints unless asked), Config{Policy, Retention, Hold,
-MaxExclusions, MaxClaims, UnansweredLimit, ...}, and
-
-	func New(cfg Config) (*Coordinator, error)
-	func (c *Coordinator) Step(e Event) Ready
-	func (c *Coordinator) Restore(records []Record) error  // on an empty core; replays a ledger
-	func (c *Coordinator) Snapshot() []Record              // sorted; Restore(Snapshot()) gives an equal core
-	func (c *Coordinator) Orders() []SlotOrder             // all current orders, for a seat that was just taken (slots known so far)
-	func (c *Coordinator) State() State                    // for status: members × guards, conflicts, claims with stamps and since-when, orders, receipts, sorted
-*/

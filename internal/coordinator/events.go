@@ -1,0 +1,26 @@
+package coordinator
+
+import "fmt"
+
+func (Published) event()   {}
+func (Tick) event()        {}
+func (GatewaySeen) event() {}
+func (Violated) event()    {}
+
+// String names the event without guards.
+func (e Published) String() string {
+	return fmt.Sprintf("published %s slot=%d member=%q seq=%d", e.Gateway, e.Slot, e.Publication.Member, e.Publication.Seq)
+}
+
+// String names the event.
+func (e Tick) String() string { return "tick" }
+
+// String names the event.
+func (e GatewaySeen) String() string {
+	return fmt.Sprintf("gateway %s present=%t", e.Gateway, e.Present)
+}
+
+// String names the event.
+func (e Violated) String() string {
+	return fmt.Sprintf("violated %s slot=%d: %s", e.Gateway, e.Slot, e.Reason)
+}

@@ -1,0 +1,93 @@
+package coordinator
+
+import (
+	"cmp"
+	"time"
+)
+
+// RecordVersion is the version of the records that this build writes, and the
+// only one that it reads.
+const RecordVersion = 1
+
+// RecordKind says what a Record states.
+type RecordKind string
+
+// The kinds of records. Each states the whole present truth about its subject,
+// so that a later record replaces an earlier one and a ledger can be cut down
+// to the last of each.
+const (
+	RecordCounters RecordKind = "counters" // Stamp.Counter and Seq are the highest ever given out
+	RecordMember   RecordKind = "member"   // the member is known; Away says since when it is not shown
+	RecordForget   RecordKind = "forget"   // the member is known no more, with all that belongs to it
+	RecordClaim    RecordKind = "claim"    // the member claims Key since Stamp
+	RecordRelease  RecordKind = "release"  // the member claims Key no more
+	RecordOrder    RecordKind = "order"    // the member's order is Seq with Exclusions
+)
+
+// Record is one line of the ledger: what must survive a crash, and nothing
+// else. The ledger's reader and writer do not interpret it.
+type Record struct {
+	Version  int        `json:"v"`
+	Kind     RecordKind `json:"kind"`
+	At       time.Time  `json:"at,omitzero"` // when it was decided (zero in a Snapshot)
+	Gateway  string     `json:"gateway,omitempty"`
+	Instance string     `json:"instance,omitempty"`
+
+	Away time.Time `json:"away,omitzero"`  // member: since when it is not shown; zero while it is
+	Gone bool      `json:"gone,omitempty"` // member: it has left on purpose
+
+	Key   Key       `json:"key,omitzero"`   // claim, release
+	Stamp Stamp     `json:"stamp,omitzero"` // claim: first sight; counters: the highest counter
+	Used  bool      `json:"used,omitempty"` // claim: was in use at some time
+	Left  time.Time `json:"left,omitzero"`  // claim: since when the used guard is neither in use nor primary
+
+	Seq        uint64      `json:"seq,omitempty"` // order; counters: the highest seq of any forgotten member
+	Exclusions []Exclusion `json:"exclusions,omitempty"`
+}
+
+// Stamp says when the coordinator saw a claim first. Counter alone decides who
+// was first; At is for people and for nothing else.
+type Stamp struct {
+	Counter uint64    `json:"n"`
+	At      time.Time `json:"at"`
+}
+
+// Why says for what reason a guard is in an order.
+type Why string
+
+// The reasons of an exclusion.
+const (
+	WhyConflict  Why = "conflict"  // the member held it, and another had it first
+	WhySuccessor Why = "successor" // it would have come next, and another holds it
+	WhyReserved  Why = "reserved"  // it would have come next, and another is on its way to it
+	WhyPossible  Why = "possible"  // it would have come next, and may be another's primary
+)
+
+// Exclusion is one guard of an order, with the decision that put it there.
+type Exclusion struct {
+	Key   Key       `json:"key"`
+	Since time.Time `json:"since"`
+	Why   Why       `json:"why"`
+	// For is the member that keeps the guard. While the exclusion lasts, For is
+	// never told to give this guard up because of the excluded member.
+	For Member `json:"for"`
+	// Stamp is For's claim when it was decided (zero for reserved and possible).
+	Stamp Stamp `json:"stamp,omitzero"`
+}
+
+// member names the member that the record is about.
+func (r *Record) member() Member { return Member{r.Gateway, r.Instance} }
+
+// Compare orders members by gateway, then instance: -1, 0 or +1.
+func (m Member) Compare(n Member) int {
+	if c := cmp.Compare(m.Gateway, n.Gateway); c != 0 {
+		return c
+	}
+	return cmp.Compare(m.Instance, n.Instance)
+}
+
+// String returns "gateway/instance".
+func (m Member) String() string { return m.Gateway + "/" + m.Instance }
+
+// IsZero reports whether m names nobody.
+func (m Member) IsZero() bool { return m == Member{} }
