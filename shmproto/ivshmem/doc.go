@@ -1,11 +1,29 @@
 // Package ivshmem speaks QEMU's ivshmem client-server protocol, version 0
 // (qemu, docs/specs/ivshmem-spec, "Interrupts and the client-server protocol"),
-// on both sides. It depends on nothing but golang.org/x/sys.
+// on both sides: Handshake and Send are the server's, Dial is the client's. It
+// depends on nothing outside this module but golang.org/x/sys.
+//
+// The protocol is a stream of messages from server to client, each an 8-byte
+// little-endian signed number, some with one descriptor:
+//
+//	0                     the protocol's version
+//	own ID                0 to 65535
+//	-1       + memory     the shared memory
+//	peer ID  + eventfd    another peer's doorbell, once per vector, in order
+//	own ID   + eventfd    the client's own vectors, in order
+//
+// and later, at any time: a peer ID with an eventfd (a new peer's next vector),
+// or a bare peer ID (that peer has gone). guardring's server sends neither: its
+// table of peers is fixed.
 //
 // Trust: a client never sends; a server that receives a byte closes the
-// connection. A server's messages are checked by the client: version, order,
-// ranges, and that each descriptor comes exactly where one is due.
+// connection. The client trusts the server with the region, which may still be
+// a wrong or broken one, so it checks each message: version, order, ranges, and
+// that a descriptor of the right kind comes exactly where one is due.
 package ivshmem
+
+// Version is the protocol's version, the first message of a handshake.
+const Version = 0
 
 // PeerID names a peer of a region (ivshmem specification: "ID", 0 to 65535).
 type PeerID uint16
@@ -13,29 +31,13 @@ type PeerID uint16
 // Vector numbers a peer's interrupts from 0.
 type Vector uint16
 
-/*
-THE API TO BE BUILT:
+// memoryMark is the message that carries the shared memory.
+const memoryMark = -1
 
-	// Message is one protocol message; FD is -1 where none is attached.
-	type Message struct { Value int64; FD int }
-	// Handshake lists the messages a client with ID own is sent: version, ID,
-	// shared memory, every other peer's vectors, then its own. Pure.
-	func Handshake(own PeerID, memory int, peers []Peer) []Message
-	type Peer struct { ID PeerID; Vectors []int } // eventfds
-
-	// Send writes all messages to a non-blocking SOCK_STREAM socket without
-	// waiting: an error if the socket's buffer cannot take them at once.
-	func Send(fd int, msgs []Message) error
-
-	// Client is the other side: what QEMU does at start.
-	func Dial(path string, timeout time.Duration) (*Client, error)
-	type Client struct {
-		ID     PeerID
-		Memory []byte           // the mapping, shared, read-write
-		...
-	}
-	func (c *Client) Ring(peer PeerID, v Vector) error     // rings a peer's doorbell: an eventfd write; never blocks
-	func (c *Client) Wait(v Vector) *eventfd               // own vectors: readable when rung
-	func (c *Client) Gone() <-chan struct{}                // the server closed the connection (not a disaster: QEMU goes on too)
-	func (c *Client) Close() error
-*/
+// Limits that the client sets to a server.
+const (
+	maxVectors = 64      // of one peer
+	maxPeers   = 256     // besides the client
+	maxMemory  = 1 << 30 // bytes of the region
+	minMemory  = 4096
+)

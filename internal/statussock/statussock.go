@@ -1,0 +1,200 @@
+// Package statussock hands one JSON document to whoever connects to a unix
+// socket, and fetches such a document. It is what `status` commands and
+// monitoring read; it has no requests and no state.
+//
+// Trust: who may read is decided by the socket's mode and directory. A reader
+// may be slow, silent or hostile: it is never read from, is written to with a
+// deadline, and only a few are served at once. The fetching side trusts the
+// socket's owner but bounds size and time.
+package statussock
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Limits of the exchange.
+const (
+	maxPath     = 107              // bytes of a unix socket's path (unix(7): sun_path less its NUL)
+	maxReaders  = 8                // documents being written at once; more wait in the socket's queue
+	writeTime   = 5 * time.Second  // for one reader to take the whole document
+	acceptPause = time.Second      // after the system ran out of descriptors
+	maxDocument = 64 * 1024 * 1024 // bytes that Fetch accepts
+)
+
+// Serve listens at path with the given mode and writes document(), as JSON with
+// a newline, to each connection until ctx ends; then it removes the socket and
+// returns nil. document is called once per connection, from several goroutines.
+// A socket file that nobody listens on is replaced; one that is in use, or
+// anything that is not a socket, is an error.
+func Serve(ctx context.Context, path string, mode fs.FileMode, document func() any) error {
+	l, err := Listen(path, mode)
+	if err != nil {
+		return err
+	}
+	return l.Serve(ctx, document)
+}
+
+// Listener is a bound socket that is not served yet: for callers that must
+// report a bad path before they start their work.
+type Listener struct {
+	l    *net.UnixListener
+	path string
+}
+
+// Listen binds path. See Serve.
+func Listen(path string, mode fs.FileMode) (*Listener, error) {
+	if len(path) > maxPath {
+		return nil, fmt.Errorf("status socket %s: path of %d bytes, at most %d are possible", path, len(path), maxPath)
+	}
+	if err := removeStale(path); err != nil {
+		return nil, fmt.Errorf("status socket %s: %w", path, err)
+	}
+	// Bound under another name and renamed only when the mode is right, so that
+	// nobody connects before.
+	temporary := path + ".new"
+	if len(temporary) > maxPath {
+		temporary = path
+	}
+	_ = os.Remove(temporary)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: temporary, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("status socket %s: %w", path, err)
+	}
+	l.SetUnlinkOnClose(false)
+	err = os.Chmod(temporary, mode)
+	if err == nil && temporary != path {
+		err = os.Rename(temporary, path)
+	}
+	if err != nil {
+		_ = l.Close()
+		_ = os.Remove(temporary)
+		return nil, fmt.Errorf("status socket %s: %w", path, err)
+	}
+	return &Listener{l: l, path: path}, nil
+}
+
+// Close gives the socket up without serving it.
+func (l *Listener) Close() error {
+	_ = os.Remove(l.path)
+	return l.l.Close()
+}
+
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode().Type() != fs.ModeSocket:
+		return errors.New("exists and is not a socket: remove it or choose another path")
+	}
+	c, err := net.DialTimeout("unix", path, time.Second)
+	switch {
+	case err == nil:
+		_ = c.Close()
+		return errors.New("another process listens there")
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return os.Remove(path)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	}
+	return fmt.Errorf("another process may listen there: %w", err)
+}
+
+// Serve answers connections until ctx ends. See the function Serve.
+func (l *Listener) Serve(ctx context.Context, document func() any) error {
+	defer os.Remove(l.path)
+	var writers sync.WaitGroup
+	defer writers.Wait()
+	stop := context.AfterFunc(ctx, func() { _ = l.l.Close() })
+	defer stop()
+	slots := make(chan struct{}, maxReaders)
+	for {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
+		c, err := l.l.AcceptUnix()
+		if err != nil {
+			<-slots
+			if ctx.Err() != nil {
+				return nil
+			}
+			if !outOfDescriptors(err) {
+				return fmt.Errorf("status socket %s: %w", l.path, err)
+			}
+			select {
+			case <-time.After(acceptPause):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		writers.Go(func() {
+			defer func() { <-slots }()
+			write(ctx, c, document)
+		})
+	}
+}
+
+func outOfDescriptors(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.ENOBUFS)
+}
+
+// write sends one document. An error is the reader's own loss: it sees a
+// document that ends early.
+func write(ctx context.Context, c *net.UnixConn, document func() any) {
+	defer c.Close()
+	stop := context.AfterFunc(ctx, func() { _ = c.SetWriteDeadline(time.Now()) })
+	defer stop()
+	_ = c.SetWriteDeadline(time.Now().Add(writeTime))
+	b, err := json.Marshal(document())
+	if err != nil {
+		b, _ = json.Marshal(map[string]string{"error": err.Error()})
+	}
+	_, _ = c.Write(append(b, '\n'))
+}
+
+// Fetch reads the document from the socket at path, all within timeout. what
+// names the program that should be listening, for the error's hint.
+func Fetch(path, what string, timeout time.Duration) ([]byte, error) {
+	deadline := time.Now().Add(timeout)
+	c, err := net.DialTimeout("unix", path, timeout)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("no status socket at %s: is the %s running? %w", path, what, fs.ErrNotExist)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return nil, fmt.Errorf("nobody listens at %s: is the %s running? %w", path, what, syscall.ECONNREFUSED)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("%s may not be read by this user: run the command as root, or as the user that the %s runs as: %w", path, what, fs.ErrPermission)
+	case err != nil:
+		return nil, fmt.Errorf("ask the %s at %s: %w", what, path, err)
+	}
+	defer c.Close()
+	if err := c.SetReadDeadline(deadline); err != nil {
+		return nil, fmt.Errorf("ask the %s at %s: %w", what, path, err)
+	}
+	b, err := io.ReadAll(io.LimitReader(c, maxDocument+1))
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, fmt.Errorf("the %s at %s did not answer within %s: it hangs or is overloaded: %w", what, path, timeout, os.ErrDeadlineExceeded)
+	case err != nil:
+		return nil, fmt.Errorf("ask the %s at %s: %w", what, path, err)
+	case len(b) > maxDocument:
+		return nil, fmt.Errorf("the %s at %s sent more than %d bytes", what, path, maxDocument)
+	case !json.Valid(b):
+		return nil, fmt.Errorf("the %s at %s sent no complete JSON document (%d bytes): it stopped while answering, or another program listens there", what, path, len(b))
+	}
+	return b, nil
+}
