@@ -1,0 +1,297 @@
+package shmproto
+
+import (
+	"fmt"
+	"net/netip"
+
+	"guardring/internal/guardstate"
+)
+
+// The fields of a publication. pubCondition is required, and pubMember unless
+// the state is MemberAbsent. Guards and what belongs to them stand in columns, so
+// that a reader can skip a column that it does not know.
+const (
+	pubMember    = 1
+	pubCondition = 2 // state, selection, primaries, percent, flags
+	pubVersion   = 3
+	pubReceipt   = 4
+	pubGuards    = 5 // per guard: fingerprint, flags
+	pubAddrs     = 6 // per address: guard, 4 or 6, port, address
+	pubFamilyIDs = 7 // per guard that has some: guard, count, IDs
+	pubFamilies  = 8 // per guard that has one: guard, count, fingerprints
+
+	pubConditionSize = 8
+	pubReceiptSize   = 52
+	pubGuardSize     = fingerprintSize + 4
+	pubAddrSize      = 4 // before the address
+	pubIDsSize       = 2 // before the IDs
+	pubFamilySize    = 3 // before the fingerprints
+	familyIDSize     = 32
+)
+
+const (
+	knownMemberFlags = uint32(MemberTruncated<<1 - 1)
+	knownGuardFlags  = uint32(GuardBridge<<1 - 1)
+)
+
+// maxPublicationPayload is the room for one publication.
+const maxPublicationPayload = (publicationCellSize-cellBuffersOff)/2 - recordHeaderSize
+
+// columns are the lengths of a publication's columns.
+type columns struct{ addrs, ids, families int }
+
+// check reports what is wrong with a publication that we are about to encode, or
+// how long its columns are.
+func (p *Publication) check() (columns, error) {
+	switch {
+	case p.State > MemberLeft:
+		return columns{}, fmt.Errorf("publication: state %d", p.State)
+	case p.State == MemberAbsent && p.Member != "":
+		return columns{}, fmt.Errorf("publication: a free slot with a member name")
+	case p.State != MemberAbsent && !validName(p.Member):
+		return columns{}, fmt.Errorf("publication: member name %q: want 1 to %d of a-z 0-9 . _ -", p.Member, MaxNameLen)
+	case p.Selection > SelectionBridges:
+		return columns{}, fmt.Errorf("publication: selection %d", p.Selection)
+	case p.PassPercent > 100:
+		return columns{}, fmt.Errorf("publication: %d percent", p.PassPercent)
+	case p.NumPrimary > MaxGuards:
+		return columns{}, fmt.Errorf("publication: %d primary guards", p.NumPrimary)
+	case uint32(p.Flags)&^knownMemberFlags != 0:
+		return columns{}, fmt.Errorf("publication: unknown member flags %#x", p.Flags)
+	case !validVersion(p.TorVersion):
+		return columns{}, fmt.Errorf("publication: Tor version %q: want at most %d printable ASCII characters", p.TorVersion, MaxNameLen)
+	case p.Receipt.Status > ReceiptFailed:
+		return columns{}, fmt.Errorf("publication: receipt status %d", p.Receipt.Status)
+	case p.Receipt.Status == ReceiptNone && p.Receipt != Receipt{}:
+		return columns{}, fmt.Errorf("publication: a receipt without status")
+	case len(p.Guards) > 0 && (p.State == MemberAbsent || p.State == MemberRefused):
+		return columns{}, fmt.Errorf("publication: guards of an absent or refused member")
+	case len(p.Guards) > MaxGuards:
+		return columns{}, fmt.Errorf("%w: %d guards, at most %d", ErrTooLarge, len(p.Guards), MaxGuards)
+	}
+	var seen guardSet
+	var c columns
+	for i := range p.Guards {
+		g := &p.Guards[i]
+		if g.Fingerprint.IsZero() || !seen.add(p.Guards, i) {
+			return columns{}, fmt.Errorf("publication: guard %d: fingerprint zero or repeated", i)
+		}
+		if uint32(g.Flags)&^knownGuardFlags != 0 {
+			return columns{}, fmt.Errorf("publication: guard %d: unknown flags %#x", i, g.Flags)
+		}
+		if err := c.add(g); err != nil {
+			return columns{}, fmt.Errorf("publication: guard %d: %w", i, err)
+		}
+	}
+	return c, nil
+}
+
+// add checks the lists of one guard and adds up their room.
+func (c *columns) add(g *Guard) error {
+	if len(g.Addrs) > MaxAddrs {
+		return fmt.Errorf("%w: %d addresses, at most %d", ErrTooLarge, len(g.Addrs), MaxAddrs)
+	}
+	for i, a := range g.Addrs {
+		if !validAddr(a) || !addrFollows(g.Addrs[:i], a) {
+			return fmt.Errorf("address %v: not valid, repeated, or IPv4 after IPv6", a)
+		}
+		c.addrs += pubAddrSize + a.Addr().BitLen()/8
+	}
+	if n := len(g.FamilyIDs); n > 0 {
+		for i := 1; i < n; i++ {
+			if !idsAscend(&g.FamilyIDs[i-1], &g.FamilyIDs[i]) {
+				return fmt.Errorf("family ID %d repeated or out of order", i)
+			}
+		}
+		if n > maxPublicationPayload/familyIDSize || n > 0xff {
+			return fmt.Errorf("%w: %d family IDs", ErrTooLarge, n)
+		}
+		c.ids += pubIDsSize + n*familyIDSize
+	}
+	if n := len(g.Family); n > 0 {
+		var last guardstate.Fingerprint
+		for i, f := range g.Family {
+			if f.Compare(last) <= 0 {
+				return fmt.Errorf("family member %d zero, repeated or out of order", i)
+			}
+			last = f
+		}
+		if n > maxPublicationPayload/fingerprintSize {
+			return fmt.Errorf("%w: %d family members", ErrTooLarge, n)
+		}
+		c.families += pubFamilySize + n*fingerprintSize
+	}
+	return nil
+}
+
+// size returns the length of the whole payload.
+func (p *Publication) size(c columns) int {
+	n := fieldHeaderSize + pubConditionSize
+	if p.Member != "" {
+		n += fieldHeaderSize + len(p.Member)
+	}
+	if p.TorVersion != "" {
+		n += fieldHeaderSize + len(p.TorVersion)
+	}
+	if p.Receipt.Status != ReceiptNone {
+		n += fieldHeaderSize + pubReceiptSize
+	}
+	for _, column := range [...]int{len(p.Guards) * pubGuardSize, c.addrs, c.ids, c.families} {
+		if column > 0 {
+			n += fieldHeaderSize + column
+		}
+	}
+	return n
+}
+
+// appendTo appends the payload of p; b must have room for it, so that nothing is
+// allocated. It returns ErrTooLarge (wrapped) if it does not fit, else an error
+// that says what is wrong with p.
+func (p *Publication) appendTo(b []byte) ([]byte, error) {
+	c, err := p.check()
+	if err != nil {
+		return nil, err
+	}
+	if n, room := p.size(c), cap(b)-len(b); n > room {
+		return nil, fmt.Errorf("%w: publication of %d bytes, room for %d: leave out families", ErrTooLarge, n, room)
+	}
+	if p.Member != "" {
+		b = appendField(b, pubMember, len(p.Member))
+		b = append(b, p.Member...)
+	}
+	b = appendField(b, pubCondition, pubConditionSize)
+	b = append(b, byte(p.State), byte(p.Selection), p.NumPrimary, p.PassPercent)
+	b = le.AppendUint32(b, uint32(p.Flags))
+	if p.TorVersion != "" {
+		b = appendField(b, pubVersion, len(p.TorVersion))
+		b = append(b, p.TorVersion...)
+	}
+	if p.Receipt.Status != ReceiptNone {
+		b = p.Receipt.appendTo(b)
+	}
+	if len(p.Guards) > 0 {
+		b = appendGuards(b, p.Guards)
+	}
+	if c.addrs > 0 {
+		b = appendAddrs(b, p.Guards, c.addrs)
+	}
+	if c.ids > 0 {
+		b = appendFamilyIDs(b, p.Guards, c.ids)
+	}
+	if c.families > 0 {
+		b = appendFamilies(b, p.Guards, c.families)
+	}
+	return b, nil
+}
+
+func (r *Receipt) appendTo(b []byte) []byte {
+	b = appendField(b, pubReceipt, pubReceiptSize)
+	b = le.AppendUint64(b, r.Epoch.Number)
+	b = le.AppendUint64(b, r.Epoch.Random)
+	b = le.AppendUint64(b, uint64(r.Term))
+	b = le.AppendUint64(b, uint64(r.Seq))
+	b = append(b, r.Digest[:]...)
+	b = append(b, byte(r.Status), 0)
+	return le.AppendUint16(b, uint16(r.Reason))
+}
+
+func appendGuards(b []byte, guards []Guard) []byte {
+	b = appendField(b, pubGuards, len(guards)*pubGuardSize)
+	for i := range guards {
+		g := &guards[i]
+		n := len(b)
+		b = b[:n+pubGuardSize]
+		*(*guardstate.Fingerprint)(b[n:]) = g.Fingerprint
+		le.PutUint32(b[n+fingerprintSize:], uint32(g.Flags))
+	}
+	return b
+}
+
+func appendAddrs(b []byte, guards []Guard, size int) []byte {
+	b = appendField(b, pubAddrs, size)
+	for i := range guards {
+		for _, a := range guards[i].Addrs {
+			n := len(b)
+			if addr := a.Addr(); addr.Is4() {
+				b = b[:n+pubAddrSize+4]
+				b[n+1] = 4
+				*(*[4]byte)(b[n+pubAddrSize:]) = addr.As4()
+			} else {
+				b = b[:n+pubAddrSize+16]
+				b[n+1] = 6
+				*(*[16]byte)(b[n+pubAddrSize:]) = addr.As16()
+			}
+			b[n] = byte(i)
+			le.PutUint16(b[n+2:], a.Port())
+		}
+	}
+	return b
+}
+
+func appendFamilyIDs(b []byte, guards []Guard, size int) []byte {
+	b = appendField(b, pubFamilyIDs, size)
+	for i := range guards {
+		ids := guards[i].FamilyIDs
+		if len(ids) == 0 {
+			continue
+		}
+		b = append(b, byte(i), byte(len(ids)))
+		for k := range ids {
+			b = append(b, ids[k][:]...)
+		}
+	}
+	return b
+}
+
+func appendFamilies(b []byte, guards []Guard, size int) []byte {
+	b = appendField(b, pubFamilies, size)
+	for i := range guards {
+		family := guards[i].Family
+		if len(family) == 0 {
+			continue
+		}
+		b = append(b, byte(i))
+		b = le.AppendUint16(b, uint16(len(family)))
+		for k := range family {
+			b = append(b, family[k][:]...)
+		}
+	}
+	return b
+}
+
+// validAddr: an ORPort address is an IPv4 or plain IPv6 address without zone,
+// not the unspecified one, and a port.
+func validAddr(a netip.AddrPort) bool {
+	addr := a.Addr()
+	return addr.IsValid() && !addr.Is4In6() && !addr.IsUnspecified() && (addr.Is4() || addr.Zone() == "") && a.Port() != 0
+}
+
+// addrFollows reports whether a may stand behind list: not repeated, no IPv4
+// behind IPv6.
+func addrFollows(list []netip.AddrPort, a netip.AddrPort) bool {
+	for i := range list {
+		if list[i] == a {
+			return false
+		}
+	}
+	return len(list) == 0 || !a.Addr().Is4() || list[len(list)-1].Addr().Is4()
+}
+
+// idsAscend reports whether a comes before b.
+func idsAscend(a, b *[familyIDSize]byte) bool {
+	// Most differ in the first word.
+	if x, y := be.Uint64(a[:]), be.Uint64(b[:]); x != y {
+		return x < y
+	}
+	return string(a[:]) < string(b[:])
+}
+
+// validVersion: Tor's version is shown to people, so it must be printable.
+func validVersion(s string) bool {
+	for i := range len(s) {
+		if s[i] < 0x20 || s[i] > 0x7e {
+			return false
+		}
+	}
+	return len(s) <= MaxNameLen
+}
