@@ -1,11 +1,39 @@
 package coordinator
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Coordinator is the state machine. It is not safe for concurrent use: one
 // goroutine owns it. Create it with New.
+//
+// Invariants, checked by valid in tests:
+//   - a claim is in its member's list and in the index, once each; no two claims
+//     have the same stamp; no stamp is above c.stamp
+//   - a member has at most cfg.MaxClaims claims and cfg.MaxExclusions exclusions
+//   - for no guard do two members hold exclusions in favour of each other
+//   - a member is in the slot that it says it is in, or away, or gone, or not
+//     heard of since the start
 type Coordinator struct {
 	cfg Config
+
+	// Durable: what Save and Snapshot speak of.
+	members []*member // sorted by name
+	byName  map[Member]*member
+	stamp   uint64 // highest stamp counter given out
+	floor   uint64 // highest order seq of any forgotten member: a returning one starts above it
+
+	// Volatile.
+	index       map[Key]*holders
+	gateways    []*gateway // sorted by name
+	gatewayOf   map[string]*gateway
+	quarantined []*gateway // in the order in which they were quarantined
+	now         time.Time
+	started     time.Time // of the first event
+	due         time.Time // nothing that depends on time happens before it; zero: nothing at all
+	dirty       []*member // to be planned before Step returns
+	ready       Ready     // what the present Step asks for
 }
 
 // New returns an empty core, or every fault of cfg at once.
@@ -14,7 +42,12 @@ func New(cfg Config) (*Coordinator, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("coordinator: %w", err)
 	}
-	return &Coordinator{cfg: cfg}, nil
+	return &Coordinator{
+		cfg:       cfg,
+		byName:    make(map[Member]*member),
+		index:     make(map[Key]*holders),
+		gatewayOf: make(map[string]*gateway),
+	}, nil
 }
 
 // Step takes one event and returns what must be done now.
@@ -22,20 +55,68 @@ func New(cfg Config) (*Coordinator, error) {
 // Preconditions: a Published has a Publication and a Slot below
 // shmproto.MaxMembers (else Step panics: that is the runner's mistake, not a
 // guest's). What the last Ready asked for has been done.
-func (c *Coordinator) Step(e Event) Ready { return Ready{} }
+func (c *Coordinator) Step(e Event) Ready {
+	c.ready = Ready{}
+	switch e := e.(type) {
+	case Published:
+		c.begin(e.At)
+		c.published(e)
+	case Tick:
+		c.begin(e.At)
+		c.tick()
+	case GatewaySeen:
+		c.begin(e.At)
+		c.gatewaySeen(e)
+	case Violated:
+		c.begin(e.At)
+		c.violated(e)
+	default:
+		panic(fmt.Sprintf("coordinator: unknown event %T", e))
+	}
+	// Planning one member can only give others less to do, so this ends.
+	for i := 0; i < len(c.dirty); i++ {
+		m := c.dirty[i]
+		m.dirty = false
+		c.plan(m)
+	}
+	c.dirty = c.dirty[:0]
+	r := c.ready
+	c.ready = Ready{}
+	return r
+}
 
-// Restore replays a ledger into an empty core. An error names the first record
-// that cannot be true; the core must then be thrown away.
-func (c *Coordinator) Restore(records []Record) error { return nil }
+// begin notes the time of an event in the form in which the ledger keeps it, so
+// that a restored core equals the one that wrote the ledger.
+func (c *Coordinator) begin(at time.Time) {
+	c.now = at.UTC().Truncate(time.Millisecond)
+	if c.started.IsZero() {
+		c.started = c.now
+		c.schedule(c.now.Add(c.cfg.AwayAfter))
+	}
+}
 
-// Snapshot returns the durable state as the fewest records, sorted.
-// Restore(Snapshot()) gives an equal core.
-func (c *Coordinator) Snapshot() []Record { return nil }
+// schedule asks for a look at everything that depends on time, at t.
+func (c *Coordinator) schedule(t time.Time) {
+	if c.due.IsZero() || t.Before(c.due) {
+		c.due = t
+	}
+}
 
-// Orders returns the current order of every member that is shown in a slot, for
-// a host seat that was just taken. After Restore it is empty: each order comes
-// with its member's next publication.
-func (c *Coordinator) Orders() []SlotOrder { return nil }
+// plan later in this Step.
+func (c *Coordinator) touch(m *member) {
+	if !m.dirty {
+		m.dirty = true
+		c.dirty = append(c.dirty, m)
+	}
+}
 
-// State returns a copy of everything that status shows.
-func (c *Coordinator) State() State { return State{} }
+func (c *Coordinator) save(r Record) {
+	r.Version = RecordVersion
+	r.At = c.now
+	c.ready.Save = append(c.ready.Save, r)
+}
+
+func (c *Coordinator) notify(n Notice) {
+	n.At = c.now
+	c.ready.Notices = append(c.ready.Notices, n)
+}

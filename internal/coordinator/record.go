@@ -3,6 +3,8 @@ package coordinator
 import (
 	"cmp"
 	"time"
+
+	"guardring/shmproto"
 )
 
 // RecordVersion is the version of the records that this build writes, and the
@@ -41,8 +43,9 @@ type Record struct {
 	Used  bool      `json:"used,omitempty"` // claim: was in use at some time
 	Left  time.Time `json:"left,omitzero"`  // claim: since when the used guard is neither in use nor primary
 
-	Seq        uint64      `json:"seq,omitempty"` // order; counters: the highest seq of any forgotten member
-	Exclusions []Exclusion `json:"exclusions,omitempty"`
+	Seq        uint64           `json:"seq,omitempty"`        // order; counters: the highest seq of any forgotten member
+	Answers    shmproto.Answers `json:"answers,omitzero"`     // order: the publication that it was decided on
+	Exclusions []Exclusion      `json:"exclusions,omitempty"` // order
 }
 
 // Stamp says when the coordinator saw a claim first. Counter alone decides who
@@ -61,6 +64,7 @@ const (
 	WhySuccessor Why = "successor" // it would have come next, and another holds it
 	WhyReserved  Why = "reserved"  // it would have come next, and another is on its way to it
 	WhyPossible  Why = "possible"  // it would have come next, and may be another's primary
+	WhyAdopted   Why = "adopted"   // it was in force when this epoch's first publication came (a rebuilt ledger)
 )
 
 // Exclusion is one guard of an order, with the decision that put it there.

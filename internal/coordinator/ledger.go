@@ -1,0 +1,144 @@
+package coordinator
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	"guardring/shmproto"
+)
+
+// Restore replays a ledger into an empty core. An error names the first record
+// that cannot be true; the core must then be thrown away.
+func (c *Coordinator) Restore(records []Record) error {
+	if len(c.members) != 0 || !c.started.IsZero() {
+		panic("coordinator: Restore on a core that is not empty")
+	}
+	for i := range records {
+		if err := c.apply(&records[i]); err != nil {
+			return fmt.Errorf("ledger record %d (%s): %w", i+1, records[i].Kind, err)
+		}
+	}
+	// The index is built at the end, so that it need not follow each change.
+	var all []*claim
+	for _, m := range c.members {
+		all = append(all, m.claims...)
+	}
+	slices.SortFunc(all, func(a, b *claim) int { return cmp.Compare(a.stamp.Counter, b.stamp.Counter) })
+	for i, cl := range all {
+		if i > 0 && all[i-1].stamp.Counter == cl.stamp.Counter {
+			return fmt.Errorf("ledger: claims of %s and %s have the same stamp %d", all[i-1].m.name, cl.m.name, cl.stamp.Counter)
+		}
+		c.file(cl)
+	}
+	return nil
+}
+
+// apply takes in one record.
+func (c *Coordinator) apply(r *Record) error {
+	if r.Version != RecordVersion {
+		return fmt.Errorf("version %d: this build reads version %d", r.Version, RecordVersion)
+	}
+	if r.Kind == RecordCounters {
+		c.stamp, c.floor = max(c.stamp, r.Stamp.Counter), max(c.floor, r.Seq)
+		return nil
+	}
+	name := r.member()
+	if name.Gateway == "" || name.Instance == "" || len(name.Instance) > shmproto.MaxNameLen {
+		return fmt.Errorf("member %q: want GATEWAY/INSTANCE", name)
+	}
+	m := c.byName[name]
+	if m == nil {
+		if r.Kind != RecordMember {
+			return fmt.Errorf("member %s is not known", name)
+		}
+		m = c.addMember(name)
+	}
+	switch r.Kind {
+	case RecordMember:
+		m.away, m.gone = r.Away, r.Gone
+	case RecordForget:
+		if len(m.claims) > 0 || len(m.exclusions) > 0 {
+			return fmt.Errorf("member %s still has claims or exclusions", name)
+		}
+		c.dropMember(m)
+	case RecordClaim:
+		return c.applyClaim(m, r)
+	case RecordRelease:
+		cl := m.claim(r.Key)
+		if cl == nil {
+			return fmt.Errorf("member %s does not claim this guard", name)
+		}
+		m.claims = slices.DeleteFunc(m.claims, func(o *claim) bool { return o == cl })
+	case RecordOrder:
+		return c.applyOrder(m, r)
+	default:
+		return errors.New("unknown kind")
+	}
+	return nil
+}
+
+func (c *Coordinator) applyClaim(m *member, r *Record) error {
+	if _, ok := r.Key.Relay(); !ok {
+		return errors.New("claim on nothing")
+	}
+	if r.Stamp.Counter == 0 {
+		return errors.New("claim without stamp")
+	}
+	if !r.Left.IsZero() && !r.Used {
+		return errors.New("a guard that was never used is retained")
+	}
+	cl := m.claim(r.Key)
+	if cl == nil {
+		if len(m.claims) >= shmproto.MaxGuards {
+			return fmt.Errorf("member %s has more claims than a sample has guards", m.name)
+		}
+		cl = &claim{m: m, key: r.Key}
+		i, _ := slices.BinarySearchFunc(m.claims, cl.key, func(o *claim, k Key) int { return o.key.Compare(k) })
+		m.claims = slices.Insert(m.claims, i, cl)
+	}
+	if r.Stamp.Counter < cl.stamp.Counter {
+		return fmt.Errorf("stamp %d after %d", r.Stamp.Counter, cl.stamp.Counter)
+	}
+	cl.stamp, cl.used, cl.left = r.Stamp, r.Used, r.Left
+	c.stamp = max(c.stamp, r.Stamp.Counter)
+	return nil
+}
+
+func (c *Coordinator) applyOrder(m *member, r *Record) error {
+	if r.Seq < m.seq {
+		return fmt.Errorf("order %d after order %d", r.Seq, m.seq)
+	}
+	if len(r.Exclusions) > shmproto.MaxExclusions {
+		return fmt.Errorf("%d exclusions, at most %d", len(r.Exclusions), shmproto.MaxExclusions)
+	}
+	for i, x := range r.Exclusions {
+		if _, ok := x.Key.Relay(); !ok || i > 0 && r.Exclusions[i-1].Key.Compare(x.Key) >= 0 {
+			return fmt.Errorf("exclusion %d names no relay, is repeated or out of order", i+1)
+		}
+	}
+	m.seq, m.answers, m.exclusions = r.Seq, r.Answers, slices.Clone(r.Exclusions)
+	return nil
+}
+
+// Snapshot returns the durable state as the fewest records, sorted.
+// Restore(Snapshot()) gives an equal core.
+func (c *Coordinator) Snapshot() []Record {
+	var all []Record
+	add := func(m Member, r Record) {
+		r.Version, r.Gateway, r.Instance = RecordVersion, m.Gateway, m.Instance
+		all = append(all, r)
+	}
+	add(Member{}, Record{Kind: RecordCounters, Stamp: Stamp{Counter: c.stamp}, Seq: c.floor})
+	for _, m := range c.members {
+		add(m.name, Record{Kind: RecordMember, Away: m.away, Gone: m.gone})
+		for _, cl := range m.claims {
+			add(m.name, Record{Kind: RecordClaim, Key: cl.key, Stamp: cl.stamp, Used: cl.used, Left: cl.left})
+		}
+		if m.seq > 0 || len(m.exclusions) > 0 {
+			add(m.name, Record{Kind: RecordOrder, Seq: m.seq, Answers: m.answers, Exclusions: slices.Clone(m.exclusions)})
+		}
+	}
+	return all
+}
