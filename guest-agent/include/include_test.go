@@ -1,0 +1,238 @@
+package include_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"guardring/guest-agent/include"
+)
+
+const empty = "# nothing excluded\n"
+
+// site makes a Tor's files below a temporary folder.
+func site(t *testing.T, torrc string) include.Site {
+	t.Helper()
+	dir := t.TempDir()
+	s := include.Site{
+		Torrc:   filepath.Join(dir, "torrc"),
+		Include: filepath.Join(dir, "guardring", "default.conf"),
+		UID:     -1, GID: -1,
+	}
+	write(t, s.Torrc, torrc)
+	return s
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// tree returns every file below the torrc's folder with its mode and content.
+func tree(t *testing.T, s include.Site) map[string]string {
+	t.Helper()
+	dir := filepath.Dir(s.Torrc)
+	out := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		st, err := d.Info()
+		out[strings.TrimPrefix(path, dir)] = st.Mode().String() + "\n" + string(b)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func join(t *testing.T, s include.Site) include.Result {
+	t.Helper()
+	r, err := include.Join(s, empty)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestJoinThenLeaveRestoresEveryByte(t *testing.T) {
+	for name, torrc := range map[string]string{
+		"usual":            "SocksPort 9050\nReachableORAddresses accept *:443\n",
+		"no final newline": "SocksPort 9050\n# the end",
+		"empty":            "",
+		"windows newlines": "SocksPort 9050\r\nSandbox 0\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := site(t, torrc)
+			if err := os.Chmod(s.Torrc, 0o640); err != nil {
+				t.Fatal(err)
+			}
+			before := tree(t, s)
+			join(t, s)
+			st, err := include.Inspect(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !st.Exists || !st.Included || !st.First || st.Problem != "" || st.Text != empty {
+				t.Errorf("after join: %+v", st)
+			}
+			if again := join(t, s); len(again.Changed) != 0 {
+				t.Errorf("a second join changed %q", again.Changed)
+			}
+			if _, err := include.Leave(s); err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(before, tree(t, s)); d != "" {
+				t.Errorf("leave did not restore everything (-before +after):\n%s", d)
+			}
+			if again, err := include.Leave(s); err != nil || len(again.Changed) != 0 {
+				t.Errorf("a second leave: %q, %v", again.Changed, err)
+			}
+		})
+	}
+}
+
+func TestLeaveKeepsWhatTheUserEditedMeanwhile(t *testing.T) {
+	s := site(t, "SocksPort 9050\n")
+	join(t, s)
+	b, err := os.ReadFile(s.Torrc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The user removes our comment and adds a line of their own.
+	edited := strings.SplitAfterN(string(b), "\n", 2)[1] + "DataDirectory /x\n"
+	write(t, s.Torrc, edited)
+	r, err := include.Leave(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := tree(t, s)
+	if want := "-rw-r--r--\nSocksPort 9050\nDataDirectory /x\n"; got["/torrc"] != want {
+		t.Errorf("torrc is %q, want %q", got["/torrc"], want)
+	}
+	if len(r.Next) != 1 || !strings.Contains(r.Next[0], "guardring-backup") || len(got) != 2 {
+		t.Errorf("the backup of the older torrc must stay and be named: %q, files %v", r.Next, got)
+	}
+	// Joining again takes a fresh backup and keeps the old one.
+	join(t, s)
+	got = tree(t, s)
+	if got["/torrc.guardring-backup"] != "-rw-r--r--\nSocksPort 9050\n" || got["/torrc.guardring-backup.2"] != "-rw-r--r--\nSocksPort 9050\nDataDirectory /x\n" {
+		t.Errorf("backups: %v", got)
+	}
+}
+
+func TestRelayIsRefusedByNameAndNothingChanges(t *testing.T) {
+	s := site(t, "")
+	sub := filepath.Join(filepath.Dir(s.Torrc), "relay.conf")
+	write(t, sub, "\n  orport 9001 # a relay\n")
+	write(t, s.Torrc, "%include "+sub+"\n")
+	before := tree(t, s)
+	_, err := include.Join(s, empty)
+	if !errors.Is(err, include.ErrRelay) || !strings.Contains(err.Error(), sub+":2") {
+		t.Errorf("error %v, want ErrRelay naming %s:2", err, sub)
+	}
+	if d := cmp.Diff(before, tree(t, s)); d != "" {
+		t.Errorf("a refused join changed something:\n%s", d)
+	}
+}
+
+func TestSandboxAsksForARestart(t *testing.T) {
+	s := site(t, "Sandbox 1\n")
+	if r := join(t, s); len(r.Next) != 1 || !strings.Contains(r.Next[0], "Sandbox 1") {
+		t.Errorf("next steps %q, want the restart and its reason", r.Next)
+	}
+}
+
+func TestWhonixFolderGetsADropInThatSortsFirst(t *testing.T) {
+	s := site(t, "")
+	s.Folder = filepath.Join(filepath.Dir(s.Torrc), "torrc.d")
+	if err := os.Mkdir(s.Folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(s.Folder, "50_user.conf"), "ReachableORAddresses accept *:443\n")
+	write(t, s.Torrc, "SocksPort 9050\n%include "+s.Folder+"/*.conf\n")
+	before := tree(t, s)
+	join(t, s)
+	if st, err := include.Inspect(s); err != nil || !st.First {
+		t.Errorf("inspect: %+v, %v", st, err)
+	}
+	if _, err := include.Leave(s); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(before, tree(t, s)); d != "" {
+		t.Errorf("leave did not restore everything:\n%s", d)
+	}
+}
+
+func TestInspectNamesWhatIsWrong(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		spoil func(t *testing.T, s include.Site)
+		want  string
+	}{
+		{"user's list first", func(t *testing.T, s include.Site) {
+			b, _ := os.ReadFile(s.Torrc)
+			write(t, s.Torrc, "ReachableORAddresses accept *:443\n"+string(b))
+		}, "torrc:1 sets ReachableORAddresses before"},
+		{"line removed", func(t *testing.T, s include.Site) { write(t, s.Torrc, "SocksPort 9050\n") }, "does not include"},
+		{"file removed", func(t *testing.T, s include.Site) { os.Remove(s.Include) }, "is missing: run guardring-guest join"},
+		{"file is a folder", func(t *testing.T, s include.Site) {
+			os.Remove(s.Include)
+			os.Mkdir(s.Include, 0o755)
+		}, "not a regular file"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := site(t, "SocksPort 9050\n")
+			join(t, s)
+			c.spoil(t, s)
+			st, err := include.Inspect(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(st.Problem, c.want) {
+				t.Errorf("problem %q, want %q", st.Problem, c.want)
+			}
+		})
+	}
+}
+
+func TestIncludesThatNeverEndAreBounded(t *testing.T) {
+	s := site(t, "")
+	write(t, s.Torrc, "%include "+s.Torrc+"\n")
+	if _, err := include.Inspect(s); err == nil || !strings.Contains(err.Error(), "too deep") {
+		t.Errorf("a torrc that includes itself: %v", err)
+	}
+}
+
+func TestWriteReplacesAndKeepsTheMode(t *testing.T) {
+	s := site(t, "")
+	if err := include.Write(s.Include, "x"); err == nil || !strings.Contains(err.Error(), "run guardring-guest join") {
+		t.Errorf("writing a file that join did not make: %v", err)
+	}
+	join(t, s)
+	if err := include.Write(s.Include, "ReachableORAddresses reject 192.0.2.1:9001\n"); err != nil {
+		t.Fatal(err)
+	}
+	got := tree(t, s)["/guardring/default.conf"]
+	if want := "-rw-r-----\nReachableORAddresses reject 192.0.2.1:9001\n"; got != want {
+		t.Errorf("include file %q, want %q", got, want)
+	}
+}
+
+func TestSiteRefusesPathsThatTorMisreads(t *testing.T) {
+	_, err := include.Join(include.Site{Torrc: "torrc", Include: "/etc/tor/my rules", UID: -1, GID: -1}, empty)
+	if err == nil || !strings.Contains(err.Error(), "absolute") || !strings.Contains(err.Error(), "misread") {
+		t.Errorf("error %v, want both faults at once", err)
+	}
+}

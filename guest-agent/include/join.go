@@ -1,0 +1,189 @@
+package include
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// ErrRelay: the Tor is a relay, which cannot be a member: Tor itself refuses
+// Reachable*Addresses beside an ORPort, and would not start.
+var ErrRelay = errors.New("this Tor is a relay")
+
+// Result says what Join or Leave did, in sentences without a full stop.
+type Result struct {
+	Changed []string // what was changed, in order; empty: nothing had to be
+	Next    []string // what the user must do now, and why
+}
+
+func (r *Result) changed(format string, args ...any) {
+	r.Changed = append(r.Changed, fmt.Sprintf(format, args...))
+}
+
+func (r *Result) next(format string, args ...any) {
+	r.Next = append(r.Next, fmt.Sprintf(format, args...))
+}
+
+// Join prepares a Tor: the include file with text (what an include file with
+// nothing excluded holds), a backup of the torrc, the include line at its top.
+// It changes nothing on a relay (ErrRelay). Run again, it does what is missing.
+func Join(s Site, text string) (Result, error) {
+	if err := s.validate(); err != nil {
+		return Result{}, err
+	}
+	before, err := Inspect(s)
+	if err != nil {
+		return Result{}, err
+	}
+	if before.ORPort != "" {
+		return Result{}, fmt.Errorf("%w: %s sets ORPort; nothing was changed", ErrRelay, before.ORPort)
+	}
+	var r Result
+	// The file comes before the line that names it: Tor does not start without it.
+	if err := r.makeInclude(s, text); err != nil {
+		return r, err
+	}
+	if s.Folder != "" {
+		err = r.addDropIn(s)
+	} else {
+		err = r.addBlock(s)
+	}
+	if err != nil {
+		return r, err
+	}
+	after, err := Inspect(s)
+	if err != nil {
+		return r, err
+	}
+	if after.Problem != "" {
+		return r, errors.New(after.Problem)
+	}
+	if len(r.Changed) > 0 {
+		if after.Sandbox {
+			r.next("restart this Tor now: under Sandbox 1 it would end at its next reload, because it does not know the new file")
+		} else {
+			r.next("restart this Tor when it suits you; until then guardring works through the control port alone")
+		}
+	}
+	return r, nil
+}
+
+func (r *Result) makeInclude(s Site, text string) error {
+	folder := filepath.Dir(s.Include)
+	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
+		if err := os.Mkdir(folder, 0o750); err != nil {
+			return fmt.Errorf("make the include file's folder: %w", err)
+		}
+		if err := os.Chown(folder, s.UID, s.GID); err != nil {
+			return fmt.Errorf("give the include file's folder to the agent: %w", err)
+		}
+		r.changed("made %s", folder)
+	}
+	if _, exists, err := Read(s.Include); err != nil || exists {
+		return err
+	}
+	if err := replace(s.Include, text, 0o640, ids{s.UID, s.GID}); err != nil {
+		return fmt.Errorf("make the include file: %w", err)
+	}
+	r.changed("made %s, which excludes nothing yet", s.Include)
+	return nil
+}
+
+func (r *Result) addDropIn(s Site) error {
+	path := s.holder()
+	text, _, err := readFile(path)
+	switch {
+	case err == nil && text == s.block():
+		return nil
+	case err == nil:
+		return fmt.Errorf("%s exists and is not guardring's: move it away, then run join again", path)
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	if err := replace(path, s.block(), 0o644, ids{-1, -1}); err != nil {
+		return fmt.Errorf("add the include line: %w", err)
+	}
+	r.changed("made %s, which includes %s", path, s.Include)
+	return nil
+}
+
+func (r *Result) addBlock(s Site) error {
+	// A torrc that is a link is edited where it really lies, or the rename
+	// would cut the link.
+	path, err := filepath.EvalSymlinks(s.Torrc)
+	if err != nil {
+		return err
+	}
+	text, st, err := readFile(path)
+	if err != nil {
+		return err
+	}
+	if without(text, s) != text {
+		return nil // the line is there; Inspect says whether it is first
+	}
+	copyPath, made, err := backup(path, text, st)
+	if err != nil {
+		return fmt.Errorf("back up %s: %w", path, err)
+	}
+	if made {
+		r.changed("copied %s to %s", path, copyPath)
+	}
+	if err := replace(path, s.block()+text, st.Mode().Perm(), owner(st)); err != nil {
+		return fmt.Errorf("add the include line to %s: %w", path, err)
+	}
+	r.changed("added the include line at the top of %s", path)
+	return nil
+}
+
+// without returns text without our block, or without our include line alone if
+// the comment was edited away.
+func without(text string, s Site) string {
+	if before, after, found := strings.Cut(text, s.block()); found {
+		return before + after
+	}
+	var kept []string
+	lines := strings.SplitAfter(text, "\n")
+	for _, l := range lines {
+		if ls := parseLines("", l); len(ls) == 1 && ls[0].key == "%include" && strings.Trim(ls[0].value, "\"") == s.Include {
+			continue
+		}
+		kept = append(kept, l)
+	}
+	if len(kept) == len(lines) {
+		return text
+	}
+	return strings.Join(kept, "")
+}
+
+const backupSuffix = ".guardring-backup"
+
+// backupPaths are the names that backups of a file may have, in order.
+func backupPaths(path string) []string {
+	names := []string{path + backupSuffix}
+	for i := 2; i <= 9; i++ {
+		names = append(names, fmt.Sprintf("%s%s.%d", path, backupSuffix, i))
+	}
+	return names
+}
+
+// backup copies the file beside itself under a free name, unless a copy with
+// the same content is there. An existing backup is never overwritten.
+func backup(path, text string, st os.FileInfo) (name string, made bool, err error) {
+	for _, name := range backupPaths(path) {
+		old, _, err := readFile(name)
+		if err == nil && old == text {
+			return name, false, nil
+		}
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return "", false, err
+		}
+		return name, true, replace(name, text, st.Mode().Perm(), owner(st))
+	}
+	return "", false, fmt.Errorf("%d backups exist already: look at %s* and remove what you do not need", len(backupPaths(path)), path+backupSuffix)
+}

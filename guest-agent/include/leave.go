@@ -1,0 +1,102 @@
+package include
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Leave undoes Join: the include line goes first, then the include file, then
+// the backup if the torrc is byte for byte what it was. If the user has edited
+// the torrc since, only our line goes and the backup stays. The exclusions in
+// the running Tor are the caller's to lift, before.
+func Leave(s Site) (Result, error) {
+	if err := s.validate(); err != nil {
+		return Result{}, err
+	}
+	var r Result
+	var err error
+	if s.Folder != "" {
+		err = r.dropDropIn(s)
+	} else {
+		err = r.dropBlock(s)
+	}
+	if err != nil {
+		return r, err
+	}
+	if err := r.remove(s.Include); err != nil {
+		return r, err
+	}
+	// Only an empty folder goes: it may hold other instances' files.
+	folder := filepath.Dir(s.Include)
+	if entries, err := os.ReadDir(folder); err == nil && len(entries) == 0 {
+		if err := r.remove(folder); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
+
+func (r *Result) dropDropIn(s Site) error {
+	path := s.holder()
+	text, _, err := readFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case text != s.block():
+		return fmt.Errorf("%s was edited since join: remove the line \"%%include %s\" from it by hand, then run leave again", path, s.Include)
+	}
+	return r.remove(path)
+}
+
+func (r *Result) dropBlock(s Site) error {
+	path, err := filepath.EvalSymlinks(s.Torrc)
+	if err != nil {
+		return err
+	}
+	text, st, err := readFile(path)
+	if err != nil {
+		return err
+	}
+	restored := without(text, s)
+	if restored != text {
+		if err := replace(path, restored, st.Mode().Perm(), owner(st)); err != nil {
+			return fmt.Errorf("restore %s: %w", path, err)
+		}
+		r.changed("removed the include line from %s", path)
+	}
+	for _, name := range backupPaths(path) {
+		old, _, err := readFile(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if old != restored {
+			r.next("%s differs from %s, which you edited since; keep it or remove it", name, path)
+			continue
+		}
+		if err := r.remove(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove deletes a file or an empty folder, if it is there.
+func (r *Result) remove(path string) error {
+	err := os.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	r.changed("removed %s", path)
+	return syncFolder(filepath.Dir(path))
+}
