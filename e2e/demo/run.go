@@ -1,0 +1,323 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"guardring/e2e/oracle"
+	"guardring/e2e/rig"
+	"guardring/e2e/tornet"
+)
+
+// Times of the run. Tor writes its state file up to 30 s late; the oracle reads its order there, so nothing is settled earlier.
+const (
+	startTimeout  = 100 * time.Second
+	workTimeout   = 90 * time.Second
+	settleObserve = 20 * time.Second
+	settle        = 5 * time.Second
+)
+
+// gatewayNames are the three gateways; the first two are planted with a common guard.
+var gatewayNames = []string{"updates", "browsing", "apps"}
+
+// stage is everything that runs.
+type stage struct {
+	cfg     config
+	began   time.Time
+	net     *tornet.Network
+	rig     *rig.Rig
+	echo    *tornet.Echo
+	clients map[string]*tornet.Client
+	witness map[string]*witness
+	traffic map[string]*traffic
+	common  string
+	rivals  []string
+	seconds map[string]int
+}
+
+func (s *stage) say(format string, args ...any) {
+	fmt.Printf("[%5.1f s] %s\n", time.Since(s.began).Seconds(), fmt.Sprintf(format, args...))
+}
+
+func run(ctx context.Context, cfg config) (err error) {
+	s := &stage{cfg: cfg, began: time.Now(), clients: map[string]*tornet.Client{}, witness: map[string]*witness{},
+		traffic: map[string]*traffic{}, rivals: gatewayNames[:2], seconds: map[string]int{}}
+	defer func() { err = errors.Join(err, s.stop()) }()
+	starting, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if err := s.startTors(starting); err != nil {
+		return err
+	}
+	users, stopUsers := context.WithCancel(ctx)
+	defer stopUsers()
+	for _, name := range gatewayNames {
+		s.traffic[name] = &traffic{}
+		go s.traffic[name].run(users, s.clients[name], s.echo.Addr())
+	}
+	before, err := s.before(starting)
+	if err != nil {
+		return err
+	}
+	s.seconds["until_before"] = int(time.Since(s.began).Seconds())
+	printMatrix(os.Stdout, "before guardring", before, s.net, cfg.colour)
+
+	r, err := s.work(ctx, before)
+	if err != nil {
+		return err
+	}
+	s.seconds["all"] = int(time.Since(s.began).Seconds())
+	r.Seconds = s.seconds
+	if err := r.write(cfg.out); err != nil {
+		return err
+	}
+	s.say("report written to %s", cfg.out)
+	if cfg.hold {
+		s.hold(ctx)
+	}
+	if !r.OK {
+		for _, f := range r.Faults {
+			fmt.Println("  fault:", f)
+		}
+		return fmt.Errorf("the oracle found %d faults", len(r.Faults))
+	}
+	if cfg.policy == "observe" {
+		s.say("ok: the conflict is reported, and nothing has changed")
+	} else {
+		s.say("ok: disjoint, one guard changed in %s, everything else as before", r.Changed[0])
+	}
+	return nil
+}
+
+// startTors starts the private network and the three clients, two of them planted with a common guard.
+func (s *stage) startTors(ctx context.Context) (err error) {
+	s.say("starting a private Tor network: 3 authorities, 14 guards, 4 exits, on loopback only")
+	s.net, err = tornet.Start(ctx, tornet.Config{CacheDir: s.cfg.cache, Progress: func(p string) { s.say("  %s", p) }})
+	if err != nil {
+		return err
+	}
+	if s.echo, err = tornet.StartEcho(); err != nil {
+		return err
+	}
+	if s.rig, err = rig.New(s.cfg.host, s.cfg.guest, s.cfg.policy); err != nil {
+		return err
+	}
+	g := s.net.Guards
+	s.common = g[0].Fingerprint
+	planted := map[string][]*tornet.Relay{
+		"updates": {g[0], g[1], g[2]}, "browsing": {g[0], g[3], g[4]}, "apps": {g[5], g[6], g[7]},
+	}
+	s.say("starting three Tor clients; the state files of %s and %s both begin with %s %s", s.rivals[0], s.rivals[1], g[0].Name, g[0].Fingerprint[:8])
+	booted := make(chan error)
+	for _, name := range gatewayNames {
+		c, err := s.net.AddClient(tornet.ClientConfig{Name: name, Plant: planted[name]})
+		if err != nil {
+			return err
+		}
+		s.clients[name] = c
+		gw, err := s.rig.Add(name, c)
+		if err != nil {
+			return err
+		}
+		if _, err := gw.Join(ctx); err != nil {
+			return err
+		}
+		go func() { booted <- c.Bootstrap(ctx) }()
+	}
+	var errs []error
+	for range gatewayNames {
+		errs = append(errs, <-booted)
+	}
+	return errors.Join(errs...)
+}
+
+// before waits until every client carries streams over its planted guards, and has written its state file.
+func (s *stage) before(ctx context.Context) (snapshot, error) {
+	s.say("waiting until each carries requests through its planted guards")
+	out := snapshot{}
+	for _, name := range gatewayNames {
+		first := s.common
+		if name == "apps" {
+			first = s.net.Guards[5].Fingerprint
+		}
+		v, err := oracle.Await(ctx, s.clients[name], "use of the planted guards", func(v oracle.View) bool {
+			done, _, _ := s.traffic[name].counts()
+			return done > 0 && len(v.Primary) == 3 && v.Primary[0] == first && slices.Contains(v.InUse, first) && len(v.Sample) >= 3
+		})
+		if err != nil {
+			_, _, last := s.traffic[name].counts()
+			return nil, errors.Join(err, last)
+		}
+		out[name] = v
+		if s.witness[name], err = newWitness(ctx, s.clients[name], s.common); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// work runs guardring and waits for the outcome.
+func (s *stage) work(ctx context.Context, before snapshot) (report, error) {
+	s.say("starting guardring run (policy %s) and three guardring-guest run", s.cfg.policy)
+	working, cancel := context.WithTimeout(ctx, workTimeout)
+	defer cancel()
+	started := time.Now()
+	if _, err := s.rig.StartHost(working); err != nil {
+		return report{}, err
+	}
+	for _, g := range s.rig.Gateways {
+		if _, err := g.StartGuest(); err != nil {
+			return report{}, err
+		}
+	}
+	judge, settled := judgeDisjoint, settle
+	if s.cfg.policy == "observe" {
+		judge, settled = judgeUnchanged, settleObserve
+	}
+	after, faults, err := s.await(working, before, judge, settled)
+	if err != nil {
+		return report{}, err
+	}
+	status, raw, err := s.rig.Status(ctx)
+	if err != nil {
+		return report{}, err
+	}
+	printMatrix(os.Stdout, "after guardring", after, s.net, s.cfg.colour)
+	r := report{Policy: s.cfg.policy, Faults: faults, Common: s.common, Changed: changed(before, after),
+		Before: reportGuards(before), After: reportGuards(after), Status: raw,
+		Coordinator: coordinator{Epoch: status.Epoch, Term: status.Term}}
+	s.seconds["work"] = int(time.Since(started).Seconds())
+	sight, seen := status.FirstSight(s.common)
+	if !seen {
+		r.Faults = append(r.Faults, "guardring status does not tell when it first saw the conflict")
+	}
+	r.Cost = s.count(before, after, sight)
+	r.Cost.Doorbells = status.DoorbellsRung()
+	r.OK = len(r.Faults) == 0
+	s.printCost(r)
+	return r, nil
+}
+
+// await looks at the Tors until the judge has found nothing wrong for as long as settled, or ctx ends; then it returns the last faults.
+func (s *stage) await(ctx context.Context, before snapshot, judge func(before, after snapshot, rivals []string, common string) []string,
+	settled time.Duration) (snapshot, []string, error) {
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	var rightSince, said time.Time
+	for {
+		after := snapshot{}
+		for _, name := range gatewayNames {
+			v, err := oracle.Look(s.clients[name])
+			if err != nil {
+				return nil, nil, err
+			}
+			after[name] = v
+		}
+		faults := judge(before, after, s.rivals, s.common)
+		if s.cfg.policy == "observe" {
+			faults = append(faults, s.unreported(ctx)...)
+		}
+		switch {
+		case len(faults) > 0:
+			rightSince = time.Time{}
+		case rightSince.IsZero():
+			rightSince = time.Now()
+		case time.Since(rightSince) >= settled:
+			return after, nil, nil
+		}
+		if time.Since(said) > 5*time.Second {
+			said = time.Now()
+			if len(faults) > 0 {
+				s.say("  waiting: %s%s", faults[0], more(faults))
+			} else {
+				s.say("  as it should be; watching whether it stays so for %v", settled)
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			if len(faults) == 0 {
+				return nil, nil, fmt.Errorf("not settled: %w", ctx.Err())
+			}
+			return after, faults, nil
+		}
+	}
+}
+
+func more(faults []string) string {
+	if len(faults) < 2 {
+		return ""
+	}
+	return fmt.Sprintf(" (and %d more)", len(faults)-1)
+}
+
+// unreported is a fault while guardring's status does not name the conflict.
+func (s *stage) unreported(ctx context.Context) []string {
+	status, _, err := s.rig.Status(ctx)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	if _, ok := status.FirstSight(s.common); !ok {
+		return []string{"guardring status does not report the conflict yet"}
+	}
+	return nil
+}
+
+// count sums up what it cost. Circuits are counted by the moved gateways' Tors.
+func (s *stage) count(before, after snapshot, sight time.Time) cost {
+	c := cost{GuardsChanged: lost(before, after)}
+	for _, name := range changed(before, after) {
+		ended, last, left := s.witness[name].since(sight)
+		c.CircuitsClosed += ended
+		if ended > 0 && left == 0 {
+			c.FirstSightToGone = max(c.FirstSightToGone, last.Sub(sight).Milliseconds())
+		}
+	}
+	for _, t := range s.traffic {
+		done, failed, _ := t.counts()
+		c.Requests += done
+		c.RequestsFailed += failed
+	}
+	return c
+}
+
+func (s *stage) printCost(r report) {
+	fmt.Printf("cost: %d guard changed, %d circuits closed, %d ms from first sight to the last circuit gone,\n"+
+		"      %d doorbells rung, %d of %d requests failed meanwhile; coordinator term %d\n", r.Cost.GuardsChanged, r.Cost.CircuitsClosed,
+		r.Cost.FirstSightToGone, r.Cost.Doorbells, r.Cost.RequestsFailed, r.Cost.Requests, r.Coordinator.Term)
+}
+
+// hold says what to look at, and waits for Ctrl-C.
+func (s *stage) hold(ctx context.Context) {
+	fmt.Printf("\nEverything keeps running until Ctrl-C. To look at it, from another terminal:\n\n")
+	fmt.Printf("  %s status --config %s --watch\n", s.rig.Host, s.rig.ConfigFile())
+	for _, g := range s.rig.Gateways {
+		fmt.Printf("  %s status --config %s\n", s.rig.Guest, g.ConfigFile())
+	}
+	for _, name := range gatewayNames {
+		fmt.Printf("  less %s    # what Tor says of its guards\n", s.clients[name].GuardLog())
+	}
+	fmt.Println()
+	<-ctx.Done()
+}
+
+// stop ends everything, in the order of dependence.
+func (s *stage) stop() error {
+	var errs []error
+	for _, w := range s.witness {
+		w.ctl.Close()
+	}
+	if s.rig != nil {
+		errs = append(errs, s.rig.Stop())
+	}
+	if s.echo != nil {
+		errs = append(errs, s.echo.Close())
+	}
+	if s.net != nil {
+		errs = append(errs, s.net.Stop())
+	}
+	return errors.Join(errs...)
+}
