@@ -95,7 +95,7 @@ func (c cell) readVersion(scratch []byte, kind uint16, v uint64) (recordHeader, 
 	off := c.bufferOff(v)
 	head := scratch[:recordHeaderSize]
 	copyOut(head, c.mem, off)
-	if [recordHeaderSize]byte(head) == ([recordHeaderSize]byte{}) {
+	if le.Uint64(head) == 0 && [recordHeaderSize]byte(head) == ([recordHeaderSize]byte{}) {
 		return recordHeader{}, nil, ErrEmpty
 	}
 	shape := le.Uint64(head[recordShapeOff:])

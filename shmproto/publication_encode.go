@@ -73,7 +73,7 @@ func (p *Publication) check() (columns, error) {
 	var c columns
 	for i := range p.Guards {
 		g := &p.Guards[i]
-		if g.Fingerprint.IsZero() || !seen.add(p.Guards, i) {
+		if isZero(&g.Fingerprint) || !seen.add(p.Guards, i) {
 			return columns{}, fmt.Errorf("publication: guard %d: fingerprint zero or repeated", i)
 		}
 		if uint32(g.Flags)&^knownGuardFlags != 0 {
@@ -235,9 +235,11 @@ func appendFamilyIDs(b []byte, guards []Guard, size int) []byte {
 		if len(ids) == 0 {
 			continue
 		}
-		b = append(b, byte(i), byte(len(ids)))
+		n := len(b)
+		b = b[:n+pubIDsSize+len(ids)*familyIDSize]
+		b[n], b[n+1] = byte(i), byte(len(ids))
 		for k := range ids {
-			b = append(b, ids[k][:]...)
+			*(*[familyIDSize]byte)(b[n+pubIDsSize+k*familyIDSize:]) = ids[k]
 		}
 	}
 	return b
@@ -263,18 +265,24 @@ func appendFamilies(b []byte, guards []Guard, size int) []byte {
 // not the unspecified one, and a port.
 func validAddr(a netip.AddrPort) bool {
 	addr := a.Addr()
-	return addr.IsValid() && !addr.Is4In6() && !addr.IsUnspecified() && (addr.Is4() || addr.Zone() == "") && a.Port() != 0
+	if addr.Is4() {
+		return a.Port() != 0 && addr != netip.IPv4Unspecified()
+	}
+	return a.Port() != 0 && addr.Is6() && !addr.Is4In6() && addr.Zone() == "" && addr != netip.IPv6Unspecified()
 }
 
 // addrFollows reports whether a may stand behind list: not repeated, no IPv4
 // behind IPv6.
 func addrFollows(list []netip.AddrPort, a netip.AddrPort) bool {
+	if len(list) == 0 {
+		return true
+	}
 	for i := range list {
 		if list[i] == a {
 			return false
 		}
 	}
-	return len(list) == 0 || !a.Addr().Is4() || list[len(list)-1].Addr().Is4()
+	return a.Addr().Is6() || list[len(list)-1].Addr().Is4()
 }
 
 // idsAscend reports whether a comes before b.
