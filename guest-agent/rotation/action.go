@@ -89,6 +89,7 @@ const (
 	QueryConsensus
 	QueryRelays
 	QueryNetwork
+	numQueries = iota
 )
 
 // Notice: tell the user, in the log. Fingerprints are kept apart from the text:

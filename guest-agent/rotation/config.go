@@ -1,6 +1,12 @@
 package rotation
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"guardring/shmproto"
+)
 
 // Config of one machine. The zero value of a field means its default.
 type Config struct {
@@ -10,6 +16,54 @@ type Config struct {
 	MinPassPercent int           // least share of the network's guards that must pass the filter with our rejects (30)
 	PublishGap     time.Duration // least time between two publications (1 s)
 	PollEvery      time.Duration // how often to ask although no event came (60 s)
+	RetryAfter     time.Duration // pause after a query or a file write that failed (5 s)
 	IntroGap       time.Duration // between two closed introduction circuits (30 s)
 	MaxRounds      int           // how often to set the option again against somebody else within an hour (5)
 }
+
+const (
+	maxExclusions = shmproto.MaxExclusions
+	// fightWindow is the time in which MaxRounds are counted.
+	fightWindow = time.Hour
+)
+
+func (c *Config) validate() error {
+	deflt := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	deflt(&c.PublishGap, time.Second)
+	deflt(&c.PollEvery, time.Minute)
+	deflt(&c.RetryAfter, 5*time.Second)
+	deflt(&c.IntroGap, 30*time.Second)
+	if c.MinPassPercent == 0 {
+		c.MinPassPercent = 30
+	}
+	if c.MaxRounds == 0 {
+		c.MaxRounds = 5
+	}
+	var errs []error
+	if c.Member == "" || len(c.Member) > shmproto.MaxNameLen {
+		errs = append(errs, fmt.Errorf("member name %q: want 1 to %d characters", c.Member, shmproto.MaxNameLen))
+	}
+	if c.MinPassPercent < 20 || c.MinPassPercent > 100 {
+		errs = append(errs, fmt.Errorf("least share of passing guards %d %%: want 20 to 100 (below 20 %% Tor changes to another guard selection)", c.MinPassPercent))
+	}
+	if c.MaxRounds < 0 || min(c.PublishGap, c.PollEvery, c.RetryAfter, c.IntroGap) < 0 {
+		errs = append(errs, errors.New("negative duration or count"))
+	}
+	return errors.Join(errs...)
+}
+
+// ConfigKeys are the options that QueryConfig asks for, in one GETCONF.
+func ConfigKeys() []string {
+	return []string{
+		"ORPort", "UseBridges", "EntryNodes", "ExcludeNodes", "Sandbox",
+		optionOR, "ReachableAddresses", "FascistFirewall", "FirewallPorts",
+		"NumEntryGuards", "NumDirectoryGuards", "NumPrimaryGuards",
+		"ClientUseIPv4", "ClientUseIPv6", "UseEntryGuards",
+	}
+}
+
+const optionOR = "ReachableORAddresses"

@@ -1,0 +1,226 @@
+package rotation
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"guardring/internal/guardstate"
+)
+
+// tor is the picture of one Tor, as it answered last. It outlives a lost
+// control connection as the last good state.
+type tor struct {
+	up      bool
+	version string
+
+	conf         guardstate.Conf
+	confRead     bool     // since ControlUp
+	running      []string // ReachableORAddresses as it is
+	firewall     guardstate.Firewall
+	split        guardstate.Split
+	policy       guardstate.Policy // in force, with our rejects
+	userPolicy   guardstate.Policy
+	policyErr    error
+	entryNodes   guardstate.NodeSet
+	excludeNodes guardstate.NodeSet
+	include      Include
+
+	entry     []guardstate.EntryGuard
+	entryRead bool // since ControlUp
+	dormant   bool
+	down      map[guardstate.Fingerprint]bool // unconfirmed, GUARD event DOWN
+	earlier   []guardstate.Fingerprint        // primaries derived before
+	seen      bool                            // earlier is Tor's whole history
+
+	circuits     map[guardstate.CircuitID]guardstate.Circuit
+	streams      map[string]guardstate.CircuitID
+	circuitsRead bool // since ControlUp
+
+	live          bool
+	consensusRead bool
+	params        guardstate.Params
+	relays        map[guardstate.Fingerprint]guardstate.Relay
+	network       []guardstate.Relay
+	networkRead   bool // of the present consensus
+	state         guardstate.State
+}
+
+func (t *tor) reset() {
+	*t = tor{
+		down:     map[guardstate.Fingerprint]bool{},
+		circuits: map[guardstate.CircuitID]guardstate.Circuit{}, streams: map[string]guardstate.CircuitID{},
+		relays: map[guardstate.Fingerprint]guardstate.Relay{},
+	}
+}
+
+// observe takes an event into the picture.
+func (m *Machine) observe(e Event) {
+	t := &m.tor
+	switch e := e.(type) {
+	case ControlUp:
+		m.disconnect()
+		t.up, t.version = true, e.TorVersion
+		m.want(QueryConfig, QueryConsensus, QueryEntryGuards, QueryCircuits, QueryRelays)
+	case ControlDown:
+		m.disconnect()
+		m.notice(NoticeWarn, "control port away: "+e.Reason)
+	case ConfigRead:
+		m.readConfig(e)
+	case EntryGuards:
+		t.entry, t.dormant, t.entryRead = e.Guards, e.Dormant, true
+		m.want(QueryRelays)
+	case GuardChanged:
+		t.down[e.Fingerprint] = e.Status == "DOWN"
+		if !t.down[e.Fingerprint] {
+			delete(t.down, e.Fingerprint)
+		}
+		m.want(QueryEntryGuards)
+	case Circuits:
+		clear(t.circuits)
+		clear(t.streams)
+		for _, c := range e.Circuits {
+			m.circuit(c)
+		}
+		for _, s := range e.Streams {
+			m.stream(s)
+		}
+		maps.DeleteFunc(m.closing, func(id guardstate.CircuitID, _ bool) bool { _, there := t.circuits[id]; return !there })
+		t.circuitsRead = true
+	case CircuitChanged:
+		m.circuit(e.Circuit)
+	case StreamChanged:
+		m.stream(e.Stream)
+	case ConsensusArrived:
+		t.networkRead = false
+		m.want(QueryConsensus, QueryRelays, QueryEntryGuards)
+	case Consensus:
+		t.live, t.params, t.consensusRead = e.Live, e.Params, true
+	case Relays:
+		m.readRelays(e.Relays)
+	case Network:
+		t.network, t.networkRead = e.Guards, true
+	case ConfChanged:
+		keys := ConfigKeys()
+		if slices.ContainsFunc(e.Keys, func(k string) bool {
+			return slices.ContainsFunc(keys, func(o string) bool { return strings.EqualFold(k, o) })
+		}) {
+			m.want(QueryConfig, QueryEntryGuards)
+		}
+	case StateFile:
+		if e.Err != nil {
+			m.notice(NoticeWarn, e.Err.Error())
+			break
+		}
+		t.state = e.State
+		m.want(QueryEntryGuards)
+	case OrderSeen:
+		m.see(e)
+	case CommandDone:
+		m.done(e)
+	case Leave:
+		m.leaving = true
+		m.want(QueryConfig)
+	case Tick:
+	}
+}
+
+// disconnect forgets what belongs to one control connection.
+func (m *Machine) disconnect() {
+	t := &m.tor
+	t.up, t.confRead, t.entryRead, t.circuitsRead, t.networkRead, t.consensusRead = false, false, false, false, false, false
+	t.seen = false
+	clear(t.down)
+	clear(m.asked)
+	clear(m.closing)
+	m.wanted, m.retry, m.change = [numQueries]bool{}, [numQueries]bool{}, change{}
+	m.pollAt = m.now.Add(m.cfg.PollEvery)
+	m.retryAt = time.Time{}
+	m.fights, m.yielded, m.refused = nil, false, nil
+}
+
+func (m *Machine) circuit(c guardstate.Circuit) {
+	t := &m.tor
+	if !c.Gone() {
+		t.circuits[c.ID] = c
+		return
+	}
+	delete(t.circuits, c.ID)
+	delete(m.closing, c.ID)
+}
+
+func (m *Machine) stream(s guardstate.Stream) {
+	if s.Gone() || s.Circuit == "" {
+		delete(m.tor.streams, s.ID)
+		return
+	}
+	m.tor.streams[s.ID] = s.Circuit
+}
+
+func (m *Machine) readConfig(e ConfigRead) {
+	t := &m.tor
+	t.conf, t.include, t.confRead = e.Conf, e.Include, true
+	t.running = e.Conf.Values(optionOR)
+	t.firewall, t.split = guardstate.ReadFirewall(e.Conf)
+	t.entryNodes = guardstate.ParseNodeSet(e.Conf.Values("EntryNodes"))
+	t.excludeNodes = guardstate.ParseNodeSet(e.Conf.Values("ExcludeNodes"))
+	t.setRunning(t.running)
+	if !m.exKnown {
+		var damaged int
+		if m.ex, damaged = parseInclude(e.Include.Text); damaged > 0 {
+			m.notice(NoticeWarn, "the include file is damaged: some exclusions are resolved anew; it is written again with the next order")
+		}
+		m.exKnown = true
+	}
+	m.want(QueryRelays)
+}
+
+// setRunning evaluates the policies after Tor's value is known to be lines.
+func (t *tor) setRunning(lines []string) {
+	t.running = lines
+	if t.userPolicy, t.policyErr = t.firewall.Policy(); t.policyErr != nil {
+		return
+	}
+	t.policy = t.userPolicy
+	if len(lines) > 0 {
+		t.policy, t.policyErr = guardstate.ParsePolicy(lines)
+	}
+}
+
+func (t *tor) filter(p guardstate.Policy) guardstate.Filter {
+	// ClientUseIPv4 and ClientUseIPv6 are 1 by default (0.4.9).
+	return guardstate.Filter{
+		Policy: p, EntryNodes: t.entryNodes, Exclude: t.excludeNodes,
+		IPv4: t.conf.Value("ClientUseIPv4") != "0", IPv6: t.conf.Value("ClientUseIPv6") != "0",
+	}
+}
+
+func (m *Machine) readRelays(rs []guardstate.Relay) {
+	t := &m.tor
+	for _, r := range rs {
+		if old, ok := t.relays[r.Fingerprint]; ok && len(r.Addrs) == 0 && !t.live {
+			old.Listed = false
+			r = old // no live consensus: what was known is better than nothing
+		}
+		t.relays[r.Fingerprint] = r
+	}
+	ask := m.relaysToAsk()
+	maps.DeleteFunc(t.relays, func(f guardstate.Fingerprint, _ guardstate.Relay) bool { return !slices.Contains(ask, f) })
+}
+
+// relaysToAsk are the sample and everything excluded or ordered, sorted.
+func (m *Machine) relaysToAsk() []guardstate.Fingerprint {
+	var fs []guardstate.Fingerprint
+	for _, g := range m.tor.entry {
+		fs = append(fs, g.Fingerprint)
+	}
+	for _, x := range m.ex {
+		fs = append(fs, x.guard)
+	}
+	if m.order != nil {
+		fs = append(fs, m.order.Order.Exclusions...)
+	}
+	slices.SortFunc(fs, guardstate.Fingerprint.Compare)
+	return slices.Compact(fs)
+}
