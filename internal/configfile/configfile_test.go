@@ -125,7 +125,7 @@ xyzzy: 1
 share: !!str 1
 `), &c)
 	want := `f.yaml:1: run_dir: unknown key (did you mean "run-dir"?)
-f.yaml:2: policy: "disjont" is no policy (want a value)
+f.yaml:2: policy: "disjont" is no policy
 f.yaml:3: heartbeat: "soon" is not a duration (want a duration such as 90s, 1h30m or 60d)
 f.yaml:4: limit: "many" is not a number (want a whole number)
 f.yaml:5: small: 256 is out of range (want a whole number, not negative)

@@ -1,6 +1,7 @@
 package configfile
 
 import (
+	"cmp"
 	"encoding"
 	"errors"
 	"fmt"
@@ -55,7 +56,7 @@ func (d *decoder) value(key string, n *yaml.Node, v reflect.Value) {
 		d.file.lines[key] = n.Line
 	}
 	if v.CanAddr() && v.Addr().Type().Implements(textType) {
-		d.scalar(key, n, func(s string) error { return v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(s)) }, "a value")
+		d.scalar(key, n, func(s string) error { return v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(s)) }, "")
 		return
 	}
 	if v.Type() == durationType {
@@ -141,11 +142,15 @@ func numberError(s string, err error) error {
 
 func (d *decoder) scalar(key string, n *yaml.Node, set func(string) error, want string) {
 	if n.Kind != yaml.ScalarNode {
-		d.file.Fault(key, fmt.Sprintf("is %s, want %s", kindName(n), want), "write the value after \""+lastKey(key)+": \"")
+		d.file.Fault(key, fmt.Sprintf("is %s, want %s", kindName(n), cmp.Or(want, "a single value")), "write the value after \""+lastKey(key)+": \"")
 		return
 	}
 	if err := set(n.Value); err != nil {
-		d.file.Fault(key, err.Error(), "want "+want)
+		remedy := "" // a TextUnmarshaler's error says what it wants
+		if want != "" {
+			remedy = "want " + want
+		}
+		d.file.Fault(key, err.Error(), remedy)
 	}
 }
 
