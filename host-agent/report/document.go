@@ -1,0 +1,151 @@
+package report
+
+import (
+	"slices"
+	"time"
+)
+
+// Roles of a coordinator.
+const (
+	RoleActing   = "acting"   // holds the lease
+	RoleStandby  = "standby"  // watches another's lease
+	RoleElecting = "electing" // is taking over
+)
+
+// Document is what one coordinator knows. All slices are sorted.
+type Document struct {
+	At        time.Time  `json:"at"`
+	Self      Self       `json:"coordinator"`
+	Gateways  []Gateway  `json:"gateways"`
+	Members   []Member   `json:"members"`
+	Conflicts []Conflict `json:"conflicts"`
+}
+
+// Self is the coordinator itself.
+type Self struct {
+	PID    int       `json:"pid"`
+	Number int       `json:"number"` // its seat on the lease board: 0 or 1
+	Role   string    `json:"role"`   // acting, standby, electing
+	Since  time.Time `json:"since"`  // in this role
+	Epoch  string    `json:"epoch"`  // of the ledger
+	Term   uint64    `json:"term"`   // its own; of a standby, the term it watches
+	Policy string    `json:"policy"` // observe, disjoint
+	// LedgerError: why nothing can be made durable, and so nothing is ordered;
+	// "" while all is well.
+	LedgerError string `json:"ledger_error,omitempty"`
+	LedgerFile  string `json:"ledger_file,omitempty"`
+	LedgerBytes int64  `json:"ledger_bytes,omitempty"`
+	// Doorbells rung, orders written and publications read since its start.
+	Doorbells    uint64 `json:"doorbells"`
+	Orders       uint64 `json:"orders"`
+	Publications uint64 `json:"publications"`
+}
+
+// Gateway is one region.
+type Gateway struct {
+	Name       string    `json:"name"`
+	Present    bool      `json:"present"`              // its region is attached
+	Attachment uint64    `json:"attachment"`           // connections of its guest seat so far
+	Violations int       `json:"violations,omitempty"` // since the coordinator's start
+	Quarantine time.Time `json:"quarantine,omitzero"`  // since when; zero: not
+	Reason     string    `json:"reason,omitempty"`     // of the last violation
+}
+
+// Member is one Tor client.
+type Member struct {
+	Member      string      `json:"member"`          // gateway/instance
+	State       string      `json:"state"`           // present, away, observe-only, refused, left
+	Since       time.Time   `json:"since,omitzero"`  // away: since when
+	Selection   string      `json:"selection"`       // default, restricted, bridges, unknown
+	Flags       []string    `json:"flags,omitempty"` // dormant, ambiguous, no-consensus, unreachable, few-guards, onion-service, truncated
+	TorVersion  string      `json:"tor_version,omitempty"`
+	NumPrimary  int         `json:"num_primary"`
+	Publication Publication `json:"publication"`
+	Guards      []Guard     `json:"guards"`
+	Order       Order       `json:"order"`
+	Receipt     Receipt     `json:"receipt"`
+	Excess      int         `json:"excess,omitempty"` // guards beyond its claims: not protected
+	Stuck       string      `json:"stuck,omitempty"`  // why it is in conflict and not told to move
+}
+
+// Publication names the last one that was read.
+type Publication struct {
+	Attachment  uint64    `json:"attachment"`
+	Incarnation uint64    `json:"incarnation"`
+	Seq         uint64    `json:"seq"`
+	Seen        time.Time `json:"seen,omitzero"`
+}
+
+// Guard is one guard of a member: shown, claimed or excluded.
+type Guard struct {
+	Fingerprint string    `json:"fingerprint"`
+	InUse       bool      `json:"in_use"`
+	Primary     bool      `json:"primary"`
+	Possible    bool      `json:"possible_primary,omitempty"`
+	Confirmed   bool      `json:"confirmed,omitempty"`
+	Excluded    bool      `json:"excluded"`         // guardring's exclusion is in force, says the member
+	Ordered     time.Time `json:"ordered,omitzero"` // told not to use it, since
+	Claimed     time.Time `json:"since,omitzero"`   // the claim's stamp
+	Stamp       uint64    `json:"stamp,omitempty"`  // decides who was first
+	Left        time.Time `json:"left,omitzero"`    // used, not in use since; still claimed
+}
+
+// Order is the last one to a member.
+type Order struct {
+	Seq        uint64   `json:"seq"` // 0: never had one
+	Exclusions []string `json:"exclusions"`
+	Tries      int      `json:"tries,omitempty"`
+}
+
+// Receipt is the member's answer to its order.
+type Receipt struct {
+	Status string `json:"status"` // none, pending, applied, refused, failed
+	Reason string `json:"reason,omitempty"`
+}
+
+// States of a conflict.
+const (
+	ConflictObserved   = "observed"   // the policy is observe: nothing is done
+	ConflictOrdered    = "ordered"    // the newcomer was told and has not finished
+	ConflictUnanswered = "unanswered" // the newcomer was told several times and does not answer
+	ConflictRefused    = "refused"    // the newcomer refused or failed to obey
+	ConflictStuck      = "stuck"      // nobody is told; Reason says why
+)
+
+// Conflict is a guard that two members hold.
+type Conflict struct {
+	Level       string    `json:"level"` // relay
+	Fingerprint string    `json:"fingerprint"`
+	Incumbent   string    `json:"incumbent"` // had it first and keeps it
+	Held        time.Time `json:"held"`      // since when Incumbent holds it
+	Newcomer    string    `json:"newcomer"`
+	Since       time.Time `json:"since"` // when the newcomer was first seen with it
+	State       string    `json:"state"`
+	Reason      string    `json:"reason,omitempty"`
+}
+
+// shortLen is how much of a fingerprint tells guards apart on a screen.
+const shortLen = 8
+
+func short(fingerprint string) string { return fingerprint[:min(len(fingerprint), shortLen)] }
+
+// Shorten cuts every fingerprint to its first eight digits, in a copy.
+func (d Document) Shorten() Document {
+	d.Members = slices.Clone(d.Members)
+	for i := range d.Members {
+		m := &d.Members[i]
+		m.Guards = slices.Clone(m.Guards)
+		for j := range m.Guards {
+			m.Guards[j].Fingerprint = short(m.Guards[j].Fingerprint)
+		}
+		m.Order.Exclusions = slices.Clone(m.Order.Exclusions)
+		for j := range m.Order.Exclusions {
+			m.Order.Exclusions[j] = short(m.Order.Exclusions[j])
+		}
+	}
+	d.Conflicts = slices.Clone(d.Conflicts)
+	for i := range d.Conflicts {
+		d.Conflicts[i].Fingerprint = short(d.Conflicts[i].Fingerprint)
+	}
+	return d
+}

@@ -1,0 +1,133 @@
+package report
+
+import (
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+
+const (
+	shared = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+	first  = "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB"
+	second = "CCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCC"
+)
+
+// good is a coordinator's document in which nothing is wrong.
+func good() Document {
+	return Document{
+		At:       now,
+		Self:     Self{PID: 4711, Role: RoleActing, Since: now.Add(-time.Hour), Term: 2, Policy: "disjoint", Doorbells: 3},
+		Gateways: []Gateway{{Name: "apps", Present: true, Attachment: 1}, {Name: "web", Present: true, Attachment: 1}},
+		Members: []Member{
+			{Member: "apps/default", State: "present", Guards: []Guard{{Fingerprint: shared, InUse: true, Primary: true, Stamp: 1, Claimed: now.Add(-50 * time.Hour)}}},
+			{Member: "web/default", State: "present", Guards: []Guard{{Fingerprint: first, InUse: true, Primary: true, Stamp: 2, Claimed: now.Add(-time.Minute)}, {Fingerprint: second}}},
+		},
+	}
+}
+
+// sharing is good with a conflict in the given state.
+func sharing(state string) Document {
+	d := good()
+	d.Members[1].Guards = append([]Guard{{Fingerprint: shared, InUse: true, Primary: true, Stamp: 3, Claimed: now.Add(-5 * time.Second)}}, d.Members[1].Guards...)
+	d.Conflicts = []Conflict{{Level: "relay", Fingerprint: shared, Incumbent: "apps/default", Newcomer: "web/default", Since: now.Add(-5 * time.Second), State: state}}
+	return d
+}
+
+func TestVerdictNamesTheWorstAndWhatToDo(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		in   Answers
+		want Verdict
+		text string // in the summary
+		hint string // in some problem
+	}{
+		{"all well", Answers{Coordinators: []Document{good()}}, OK, "no guard is shared", ""},
+		{"server away", Answers{ServerErr: errors.New("refused"), Coordinators: []Document{good()}}, Critical, "server does not answer", "guardring run"},
+		{"no coordinator", Answers{CoordinatorErr: errors.New("no such file")}, Critical, "no coordinator answers", "guardring run"},
+		{"electing", Answers{Coordinators: []Document{{Self: Self{Role: RoleStandby}}}}, Warning, "no coordinator acts", "log"},
+		{"ordered", Answers{Coordinators: []Document{sharing(ConflictOrdered)}}, Warning, "was told to give it up", ""},
+		{"observed", Answers{Coordinators: []Document{sharing(ConflictObserved)}}, Warning, "nothing is done", "policy: disjoint"},
+		{"unanswered", Answers{Coordinators: []Document{sharing(ConflictUnanswered)}}, Critical, "does not answer", "guardring-guest status"},
+		{"stuck", Answers{Coordinators: []Document{sharing(ConflictStuck)}}, Critical, "stays", "guardring-guest status"},
+		{"ledger full", Answers{Coordinators: []Document{func() Document { d := good(); d.Self.LedgerError = "no space"; return d }()}}, Critical, "no space", "ledger rebuild"},
+		{"nobody joined", Answers{Coordinators: []Document{func() Document { d := good(); d.Members = nil; return d }()}}, Warning, "no gateway has a member", "guardring-guest run"},
+		{"relay", Answers{Coordinators: []Document{func() Document { d := good(); d.Members[1].State = "refused"; return d }()}}, Warning, "is a relay", "client"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := Judge(c.in)
+			if got.Verdict != c.want || !strings.Contains(got.Summary, c.text) {
+				t.Errorf("%v: %q, want %v with %q", got.Verdict, got.Summary, c.want, c.text)
+			}
+			hints := ""
+			for _, p := range got.Problems {
+				hints += p.Hint + "\n"
+			}
+			if !strings.Contains(hints, c.hint) {
+				t.Errorf("hints %q, want %q", hints, c.hint)
+			}
+		})
+	}
+}
+
+func TestStandbyDoesNotHideTheActingOne(t *testing.T) {
+	standby := Document{Self: Self{Role: RoleStandby, PID: 1}}
+	got := Judge(Answers{Coordinators: []Document{standby, good()}})
+	if got.Verdict != OK || len(got.Coordinators) != 2 || got.Coordinators[0].PID != 4711 {
+		t.Errorf("got %v with coordinators %v", got.Verdict, got.Coordinators)
+	}
+}
+
+func TestTable(t *testing.T) {
+	leaving := sharing(ConflictOrdered)
+	leaving.Members[1].Guards[0].Ordered = now.Add(-time.Second)
+	leaving.Members[1].Order = Order{Seq: 1, Exclusions: []string{shared}}
+	leaving.Members[1].Receipt.Status = "pending"
+	for name, d := range map[string]Document{"good": good(), "observed": sharing(ConflictObserved), "leaving": leaving} {
+		t.Run(name, func(t *testing.T) {
+			var b strings.Builder
+			if err := Write(&b, Judge(Answers{Coordinators: []Document{d}}), Style{Now: now}); err != nil {
+				t.Fatal(err)
+			}
+			golden := filepath.Join("testdata", name+".txt")
+			if *update {
+				if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(string(want), b.String()); d != "" {
+				t.Errorf("table (-want +got), -update writes it anew:\n%s", d)
+			}
+			if strings.Contains(b.String(), shared[:9]) {
+				t.Error("a whole fingerprint is shown unasked")
+			}
+		})
+	}
+}
+
+func TestShortenLeavesTheOriginalAlone(t *testing.T) {
+	d := sharing(ConflictOrdered)
+	d.Members[1].Order.Exclusions = []string{shared}
+	before := sharing(ConflictOrdered)
+	before.Members[1].Order.Exclusions = []string{shared}
+	s := d.Shorten()
+	if s.Conflicts[0].Fingerprint != shared[:8] || s.Members[1].Order.Exclusions[0] != shared[:8] || s.Members[0].Guards[0].Fingerprint != shared[:8] {
+		t.Errorf("not shortened: %+v", s)
+	}
+	if diff := cmp.Diff(before, d); diff != "" {
+		t.Errorf("the original changed:\n%s", diff)
+	}
+}

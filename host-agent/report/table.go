@@ -1,0 +1,215 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+)
+
+// Style of the table.
+type Style struct {
+	Color        bool // the output is a terminal that shows colours
+	Fingerprints bool // show whole fingerprints
+	Now          time.Time
+}
+
+// Write shows a status to a person: the verdict, what is wrong and what to do,
+// the matrix of members × guards, who coordinates.
+func Write(w io.Writer, s Status, st Style) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s\n", st.paint(verdictColors(s.Verdict), s.Verdict.String()), s.Summary)
+	for _, p := range s.Problems {
+		if p.Text != s.Summary {
+			fmt.Fprintf(&b, "%s: %s\n", st.paint(verdictColors(p.Verdict), p.Verdict.String()), p.Text)
+		}
+		if p.Hint != "" {
+			fmt.Fprintf(&b, "  hint: %s\n", p.Hint)
+		}
+	}
+	if len(s.Members) > 0 {
+		b.WriteString("\n" + st.matrix(s) + "\n")
+	}
+	b.WriteString(st.footer(s))
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func verdictColors(v Verdict) text.Colors {
+	switch v {
+	case OK:
+		return text.Colors{text.FgGreen}
+	case Warning:
+		return text.Colors{text.FgYellow}
+	}
+	return text.Colors{text.FgRed, text.Bold}
+}
+
+func (st Style) paint(c text.Colors, s string) string {
+	if !st.Color {
+		return s
+	}
+	return text.Escape(s, c.EscapeSeq())
+}
+
+// matrix has a row for each guard and a column for each member. Guards follow
+// the members' order of preference, so neighbours in the table belong together.
+func (st Style) matrix(s Status) string {
+	t := table.NewWriter()
+	t.SetStyle(table.StyleLight)
+	t.Style().Format.Header = text.FormatDefault
+	header := table.Row{"guard"}
+	for _, m := range s.Members {
+		header = append(header, m.Member)
+	}
+	header = append(header, "held for")
+	if len(s.Conflicts) > 0 {
+		header = append(header, "conflict")
+	}
+	t.AppendHeader(header)
+	for _, fp := range rows(s.Members) {
+		row := table.Row{st.name(fp)}
+		var first time.Time
+		for _, m := range s.Members {
+			g, ok := guardOf(m, fp)
+			if !ok {
+				row = append(row, "")
+				continue
+			}
+			row = append(row, st.cell(g, conflictOf(s.Conflicts, fp, m.Member)))
+			if !g.Claimed.IsZero() && (first.IsZero() || g.Claimed.Before(first)) {
+				first = g.Claimed
+			}
+		}
+		row = append(row, ago(st.Now, first))
+		if len(s.Conflicts) > 0 {
+			row = append(row, st.remark(s.Conflicts, fp))
+		}
+		t.AppendRow(row)
+	}
+	return t.Render()
+}
+
+func (st Style) name(fp string) string {
+	if st.Fingerprints {
+		return fp
+	}
+	return short(fp)
+}
+
+// rows lists the guards that matter: claimed, in use, primary, or excluded.
+func rows(members []Member) []string {
+	var fps []string
+	for _, m := range members {
+		for _, g := range m.Guards {
+			if (g.InUse || g.Primary || g.Excluded || !g.Ordered.IsZero() || g.Stamp != 0) && !slices.Contains(fps, g.Fingerprint) {
+				fps = append(fps, g.Fingerprint)
+			}
+		}
+	}
+	return fps
+}
+
+func guardOf(m Member, fp string) (Guard, bool) {
+	i := slices.IndexFunc(m.Guards, func(g Guard) bool { return g.Fingerprint == fp })
+	if i < 0 {
+		return Guard{}, false
+	}
+	return m.Guards[i], true
+}
+
+func conflictOf(conflicts []Conflict, fp, member string) bool {
+	return slices.ContainsFunc(conflicts, func(c Conflict) bool {
+		return c.Fingerprint == fp && (c.Incumbent == member || c.Newcomer == member)
+	})
+}
+
+func (st Style) cell(g Guard, conflict bool) string {
+	word, colors := "", text.Colors{}
+	switch {
+	case g.InUse && (g.Excluded || !g.Ordered.IsZero()):
+		word, colors = "leaving", text.Colors{text.FgYellow}
+	case g.InUse:
+		word, colors = "in use", text.Colors{text.FgGreen, text.Bold}
+	case g.Excluded:
+		word, colors = "excluded", text.Colors{text.Faint}
+	case !g.Ordered.IsZero():
+		word, colors = "ordered off", text.Colors{text.FgYellow}
+	case g.Primary:
+		word, colors = "primary", text.Colors{text.FgGreen}
+	case !g.Left.IsZero():
+		word, colors = "left", text.Colors{text.Faint}
+	case g.Possible:
+		word, colors = "next", text.Colors{text.Faint}
+	}
+	if conflict {
+		colors = text.Colors{text.FgRed, text.Bold}
+	}
+	return st.paint(colors, word)
+}
+
+func (st Style) remark(conflicts []Conflict, fp string) string {
+	for _, c := range conflicts {
+		if c.Fingerprint == fp {
+			return st.paint(text.Colors{text.FgRed}, fmt.Sprintf("for %s; %s %s", ago(st.Now, c.Since), c.Newcomer, newcomerDoes(c)))
+		}
+	}
+	return ""
+}
+
+func newcomerDoes(c Conflict) string {
+	switch c.State {
+	case ConflictOrdered:
+		return "gives it up"
+	case ConflictObserved:
+		return "would give it up (observe)"
+	case ConflictUnanswered:
+		return "does not answer"
+	}
+	return "stays too: " + orUnknown(c.Reason)
+}
+
+func (st Style) footer(s Status) string {
+	var b strings.Builder
+	for _, m := range s.Members {
+		var notes []string
+		if m.State != "present" {
+			notes = append(notes, m.State)
+		}
+		notes = append(notes, m.Flags...)
+		if m.Order.Seq != 0 {
+			notes = append(notes, fmt.Sprintf("order %d %s", m.Order.Seq, m.Receipt.Status))
+		}
+		if m.Receipt.Reason != "" {
+			notes = append(notes, m.Receipt.Reason)
+		}
+		if len(notes) > 0 {
+			fmt.Fprintf(&b, "%s: %s\n", m.Member, strings.Join(notes, ", "))
+		}
+	}
+	for _, c := range s.Coordinators {
+		fmt.Fprintf(&b, "coordinator %d: %s for %s, term %d, policy %s, %s rung\n", c.PID, c.Role, ago(st.Now, c.Since), c.Term, c.Policy, count(int(c.Doorbells), "doorbell"))
+	}
+	return b.String()
+}
+
+// ago is how long ago t was, to the precision that people need; "" if never.
+func ago(now, t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	switch d := now.Sub(t); {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", max(0, int(d.Seconds())))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	default:
+		return fmt.Sprintf("%dd", int(d.Hours()/24))
+	}
+}
