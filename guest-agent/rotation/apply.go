@@ -35,7 +35,7 @@ func (m *Machine) answerWith(s shmproto.ReceiptStatus, r shmproto.ReceiptReason)
 // Tor as it must be. Order of effects: option, file, circuits, receipt.
 func (m *Machine) reconcile() {
 	t := &m.tor
-	if m.change.id != 0 || !t.confRead || m.wanted[QueryConfig] || m.asked[QueryConfig] != 0 {
+	if m.change.id != 0 || !t.confRead || m.wanted[QueryConfig] || m.asked[QueryConfig] != 0 || m.retry[QueryConfig] {
 		return // one change at a time, and never on an old picture
 	}
 	if !t.unrestrictedUser() && !t.networkRead && !t.relay() {
@@ -55,7 +55,10 @@ func (m *Machine) reconcile() {
 		return // an answer is awaited
 	}
 	if reason != shmproto.ReasonNone {
-		m.answerWith(refusalStatus(reason), reason)
+		if reason == shmproto.ReasonTooFewGuards || reason == shmproto.ReasonRestrictedSelection {
+			m.put(m.resolve(m.held())) // what was in force before stays so, also when a relay moves
+		}
+		m.answerWith(shmproto.ReceiptRefused, reason)
 		return
 	}
 	if m.put(target) {
@@ -67,8 +70,8 @@ func (m *Machine) reconcile() {
 // the way out. Tor reads it at its next start.
 func (m *Machine) reconcileDown() {
 	switch {
-	case m.leaving && m.change.id == 0 && m.tor.include.Text != EmptyInclude():
-		m.write(nil, nil)
+	case m.leaving && m.change.id == 0 && (!m.exKnown || m.tor.include.Text != "" && m.tor.include.Text != EmptyInclude()):
+		m.write(EmptyInclude())
 	case m.leaving && m.change.id == 0:
 		m.left = true
 	case m.order != nil && m.receipt.Status == shmproto.ReceiptPending:
@@ -99,7 +102,7 @@ func (m *Machine) put(ex []exclusion) bool {
 			return false
 		}
 		if m.retryAt.IsZero() {
-			m.write(ex, &text)
+			m.write(text)
 		}
 		return false
 	}
@@ -119,14 +122,13 @@ func (m *Machine) sameOption(lines []string) bool {
 func (m *Machine) setOption(lines []string, ex []exclusion) {
 	t := &m.tor
 	switch {
-	case m.yielded:
+	case m.yielded && !m.truce():
 		m.answerWith(shmproto.ReceiptFailed, shmproto.ReasonOverridden)
 		return
 	case m.refused != nil && slices.Equal(m.refused, lines):
 		m.answerWith(shmproto.ReceiptFailed, shmproto.ReasonSetconf)
 		return
-	case len(lines) > 0 && t.split.Own == nil && t.include.Text == "" && !m.includeUsable(),
-		len(lines) > 0 && !t.include.Exists:
+	case len(ex) > 0 && (!t.include.Exists || !m.begun() && !m.includeUsable()):
 		// Nothing of ours is in force: do not begin what the next HUP would undo.
 		m.includeProblem()
 		return
@@ -134,6 +136,7 @@ func (m *Machine) setOption(lines []string, ex []exclusion) {
 		return
 	}
 	m.change = change{id: m.id(), kind: changeOption, lines: lines, ex: ex}
+	m.answerWith(shmproto.ReceiptPending, shmproto.ReasonNone)
 	if len(lines) == 0 {
 		m.do(ResetConf{ID: m.change.id, Keys: []string{optionOR}})
 		return
@@ -145,10 +148,25 @@ func (m *Machine) setOption(lines []string, ex []exclusion) {
 	m.do(SetConf{ID: m.change.id, Settings: set})
 }
 
+// begun reports that something of ours is in force, or was before Tor lost it.
+func (m *Machine) begun() bool {
+	ex, _ := parseInclude(m.tor.include.Text)
+	return m.tor.split.Own != nil || len(ex) > 0
+}
+
+// truce reports that the others had the option for long enough to try again.
+func (m *Machine) truce() bool {
+	if n := len(m.fights); n > 0 && m.now.Sub(m.fights[n-1]) <= fightWindow {
+		return false
+	}
+	m.yielded = false
+	return true
+}
+
 // overridden counts how often the option is set again although what we want did
 // not change: then somebody else changed it. Past MaxRounds within an hour they have it.
 func (m *Machine) overridden(ex []exclusion) bool {
-	if m.receipt.Status != shmproto.ReceiptApplied && m.receipt.Reason != shmproto.ReasonStillInUse && len(m.fights) == 0 || !sameExclusions(ex, m.ex) {
+	if len(ex) == 0 || !sameExclusions(ex, m.ex) {
 		return false
 	}
 	m.fights = slices.DeleteFunc(m.fights, func(t time.Time) bool { return m.now.Sub(t) > fightWindow })
@@ -168,13 +186,9 @@ func sameExclusions(a, b []exclusion) bool {
 	})
 }
 
-func (m *Machine) write(ex []exclusion, text *string) {
-	s := EmptyInclude()
-	if text != nil {
-		s = *text
-	}
-	m.change = change{id: m.id(), kind: changeFile, ex: ex, text: s}
-	m.do(WriteInclude{ID: m.change.id, Text: s})
+func (m *Machine) write(text string) {
+	m.change = change{id: m.id(), kind: changeFile, text: text}
+	m.do(WriteInclude{ID: m.change.id, Text: text})
 }
 
 // changed takes the end of the changing command.
@@ -183,7 +197,7 @@ func (m *Machine) changed(c change, err error) {
 	var refusal *TorError
 	switch {
 	case c.kind == changeOption && err == nil:
-		m.ex = c.ex
+		m.ex, m.optionAt = c.ex, c.id
 		t.split = guardstate.SplitReachable(c.lines)
 		t.setRunning(c.lines)
 		m.want(QueryEntryGuards, QueryCircuits, QueryRelays)
@@ -197,7 +211,7 @@ func (m *Machine) changed(c change, err error) {
 	case c.kind == changeOption: // not answered: Tor may have done it; ask
 		m.want(QueryConfig)
 	case err == nil:
-		t.include.Text = c.text
+		t.include.Text, m.exKnown = c.text, true
 	default:
 		m.answerWith(shmproto.ReceiptFailed, shmproto.ReasonIncludeFile)
 		m.notice(NoticeWarn, fmt.Sprintf("the include file cannot be written (%.300v): the exclusion ends at Tor's next HUP or start; make room or correct the file's owner", err))
@@ -256,7 +270,7 @@ func (m *Machine) verify(ex []exclusion) {
 	m.answerWith(shmproto.ReceiptApplied, shmproto.ReasonNone)
 }
 
-// fresh reports that the answer to q was asked for after the last change.
+// fresh reports that q was asked for after the last change of the option, and answered.
 func (m *Machine) fresh(q What) bool {
-	return m.asked[q] == 0 && !m.wanted[q] && m.answer[q] != 0
+	return m.asked[q] == 0 && !m.wanted[q] && m.answer[q] > m.optionAt
 }

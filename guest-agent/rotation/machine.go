@@ -24,16 +24,19 @@ type Machine struct {
 	next CommandID // last given out
 	out  []Action  // of this Step
 
-	tor     tor // what is known of Tor
-	order   *OrderSeen
-	change  change      // the one changing command
-	ex      []exclusion // what Tor was told or the include file says, by fingerprint
-	exKnown bool        // ex was read from the include file
-	receipt shmproto.Receipt
-	fights  []time.Time     // when we set the option again against somebody else
-	yielded bool            // we lost: somebody else keeps changing the option
-	refused []string        // the value that Tor refused; not sent again
-	told    map[string]bool // notices given, until their cause has gone
+	tor      tor // what is known of Tor
+	order    *OrderSeen
+	change   change      // the one changing command
+	optionAt CommandID   // the last option change that Tor confirmed
+	ex       []exclusion // what Tor was told or the include file says, by fingerprint
+	exKnown  bool        // ex was read from the include file
+	receipt  shmproto.Receipt
+	fights   []time.Time     // when we set the option again against somebody else
+	yielded  bool            // we lost: somebody else keeps changing the option
+	refused  []string        // the value that Tor refused; not sent again
+	told     map[string]bool // notices given, until their cause has gone
+
+	askedRelays []guardstate.Fingerprint // of the last QueryRelays
 
 	asked   map[What]CommandID    // queries outstanding
 	wanted  [numQueries]bool      // queries to be asked
@@ -118,7 +121,9 @@ func (m *Machine) notice(level NoticeLevel, text string, guards ...guardstate.Fi
 // outstanding has ended.
 func (m *Machine) want(qs ...What) {
 	for _, q := range qs {
-		m.wanted[q] = true
+		if !m.retry[q] { // it failed: not before retryAt
+			m.wanted[q] = true
+		}
 	}
 }
 
@@ -135,6 +140,7 @@ func (m *Machine) ask() {
 				m.wanted[q] = false
 				continue
 			}
+			m.askedRelays = a.Relays
 		case QueryNetwork:
 			a.Countries = m.tor.entryNodes.Countries() || m.tor.excludeNodes.Countries()
 		}
@@ -150,6 +156,7 @@ func (m *Machine) poll() {
 	if m.pollAt.IsZero() || !m.now.Before(m.pollAt) {
 		m.pollAt = m.now.Add(m.cfg.PollEvery)
 		m.want(QueryEntryGuards, QueryCircuits)
+		clear(m.closing) // what Tor has not closed by now, because a stream had come, is tried again
 	}
 	if !m.retryAt.IsZero() && !m.now.Before(m.retryAt) {
 		m.retryAt = time.Time{}

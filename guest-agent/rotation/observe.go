@@ -29,6 +29,7 @@ type tor struct {
 
 	entry     []guardstate.EntryGuard
 	entryRead bool // since ControlUp
+	emptied   bool // the last snapshot was empty and was not believed yet
 	dormant   bool
 	down      map[guardstate.Fingerprint]bool // unconfirmed, GUARD event DOWN
 	earlier   []guardstate.Fingerprint        // primaries derived before
@@ -44,6 +45,7 @@ type tor struct {
 	relays        map[guardstate.Fingerprint]guardstate.Relay
 	network       []guardstate.Relay
 	networkRead   bool // of the present consensus
+	userPass      int  // how many guards of network pass the user's own filter
 	state         guardstate.State
 }
 
@@ -61,6 +63,7 @@ func (m *Machine) observe(e Event) {
 	switch e := e.(type) {
 	case ControlUp:
 		m.disconnect()
+		clear(m.told)
 		t.up, t.version = true, e.TorVersion
 		m.want(QueryConfig, QueryConsensus, QueryEntryGuards, QueryCircuits, QueryRelays)
 	case ControlDown:
@@ -69,7 +72,15 @@ func (m *Machine) observe(e Event) {
 	case ConfigRead:
 		m.readConfig(e)
 	case EntryGuards:
-		t.entry, t.dormant, t.entryRead = e.Guards, e.Dormant, true
+		if len(e.Guards) == 0 && len(t.entry) > 0 && !t.emptied {
+			// Tor shows no guards for up to a second after DROPGUARDS: look again
+			// before that is taken for "all guards left".
+			t.emptied = true
+			m.retry[QueryEntryGuards] = true
+			m.retryLater()
+			break
+		}
+		t.entry, t.dormant, t.entryRead, t.emptied = e.Guards, e.Dormant, true, false
 		m.want(QueryRelays)
 	case GuardChanged:
 		t.down[e.Fingerprint] = e.Status == "DOWN"
@@ -101,6 +112,7 @@ func (m *Machine) observe(e Event) {
 		m.readRelays(e.Relays)
 	case Network:
 		t.network, t.networkRead = e.Guards, true
+		t.measure()
 	case ConfChanged:
 		keys := ConfigKeys()
 		if slices.ContainsFunc(e.Keys, func(k string) bool {
@@ -134,7 +146,7 @@ func (m *Machine) disconnect() {
 	clear(t.down)
 	clear(m.asked)
 	clear(m.closing)
-	m.wanted, m.retry, m.change = [numQueries]bool{}, [numQueries]bool{}, change{}
+	m.wanted, m.retry, m.answer, m.change = [numQueries]bool{}, [numQueries]bool{}, [numQueries]CommandID{}, change{}
 	m.pollAt = m.now.Add(m.cfg.PollEvery)
 	m.retryAt = time.Time{}
 	m.fights, m.yielded, m.refused = nil, false, nil
@@ -182,6 +194,7 @@ func (t *tor) setRunning(lines []string) {
 	if t.userPolicy, t.policyErr = t.firewall.Policy(); t.policyErr != nil {
 		return
 	}
+	t.measure()
 	t.policy = t.userPolicy
 	if len(lines) > 0 {
 		t.policy, t.policyErr = guardstate.ParsePolicy(lines)
@@ -204,6 +217,11 @@ func (m *Machine) readRelays(rs []guardstate.Relay) {
 			r = old // no live consensus: what was known is better than nothing
 		}
 		t.relays[r.Fingerprint] = r
+	}
+	for _, f := range m.askedRelays {
+		if _, ok := t.relays[f]; !ok {
+			t.relays[f] = guardstate.Relay{Fingerprint: f} // not answered: not known to Tor
+		}
 	}
 	ask := m.relaysToAsk()
 	maps.DeleteFunc(t.relays, func(f guardstate.Fingerprint, _ guardstate.Relay) bool { return !slices.Contains(ask, f) })

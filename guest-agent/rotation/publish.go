@@ -22,7 +22,7 @@ func (m *Machine) publish() {
 	m.pub.due = time.Time{}
 	// Nothing is shown before all of it was seen: half a picture would read as
 	// guards left.
-	if m.pub.last.Seq == 0 && !m.left && !(t.confRead && t.consensusRead && (t.relay() || t.entryRead && t.circuitsRead && m.relaysKnown())) {
+	if m.pub.last.Seq == 0 && !m.left && !(t.confRead && t.consensusRead && (t.relay() || t.entryRead && t.circuitsRead && m.relaysKnown() && m.passKnown())) {
 		return
 	}
 	p := m.publication()
@@ -47,6 +47,12 @@ func (m *Machine) relaysKnown() bool {
 		_, ok := m.tor.relays[g.Fingerprint]
 		return !ok
 	})
+}
+
+// passKnown reports that the share of passing guards is known, or cannot be.
+func (m *Machine) passKnown() bool {
+	_, known := m.tor.passPercent()
+	return known || !m.tor.live || m.tor.policyErr != nil
 }
 
 // publication is the present truth, without Seq and binding.

@@ -132,9 +132,11 @@ func (t *tor) passPercent() (int, bool) {
 	if !t.networkRead && len(t.network) == 0 || t.policyErr != nil {
 		return 0, false
 	}
-	pass, all := t.passing(t.userPolicy)
-	return percent(pass, all), true
+	return percent(t.userPass, len(t.network)), true
 }
+
+// measure counts what passes the user's own filter, once per network or configuration.
+func (t *tor) measure() { t.userPass, _ = t.passing(t.userPolicy) }
 
 // passing counts the network's guards that pass the filter under p, and all.
 func (t *tor) passing(p guardstate.Policy) (pass, all int) {

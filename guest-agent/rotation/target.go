@@ -13,7 +13,7 @@ import (
 func (m *Machine) target() (ex []exclusion, reason shmproto.ReceiptReason, ok bool) {
 	t := &m.tor
 	if m.order == nil {
-		return m.resolve(nil), shmproto.ReasonNone, true // hold what the file says
+		return m.resolve(m.held()), shmproto.ReasonNone, true // hold what the file says
 	}
 	want := m.order.Order.Exclusions
 	fresh := slices.ContainsFunc(want, func(f guardstate.Fingerprint) bool { return !m.excluded(f) })
@@ -42,14 +42,12 @@ func (m *Machine) target() (ex []exclusion, reason shmproto.ReceiptReason, ok bo
 		return nil, 0, false
 	case t.restricted():
 		return nil, shmproto.ReasonRestrictedSelection, true
-	case !t.live && slices.ContainsFunc(ex, func(x exclusion) bool { return len(x.addrs) == 0 }):
-		// Hold what is in force and wait for a consensus; the answer is pending, not a refusal.
+	case !t.live:
+		// Hold what is in force and wait for a consensus: pending, not refused.
 		m.answerWith(shmproto.ReceiptPending, shmproto.ReasonUnknownAddress)
 		return nil, 0, false
 	case !t.networkRead:
-		if t.live {
-			m.want(QueryNetwork)
-		}
+		m.want(QueryNetwork)
 		return nil, 0, false
 	}
 	return ex, m.tooFew(ex), true
@@ -75,14 +73,18 @@ func (m *Machine) tooFew(ex []exclusion) shmproto.ReceiptReason {
 	return shmproto.ReasonNone
 }
 
-// resolve returns the exclusions of want (nil: those in force) with what the
-// consensus says now. A relay without a known address keeps its last one.
-func (m *Machine) resolve(want []guardstate.Fingerprint) []exclusion {
-	if want == nil && m.order == nil {
-		for _, x := range m.ex {
-			want = append(want, x.guard)
-		}
+// held are the guards whose exclusion is in force.
+func (m *Machine) held() []guardstate.Fingerprint {
+	fs := make([]guardstate.Fingerprint, len(m.ex))
+	for i, x := range m.ex {
+		fs[i] = x.guard
 	}
+	return fs
+}
+
+// resolve returns the exclusions of want with what the consensus says now. A
+// relay without a known address keeps its last one.
+func (m *Machine) resolve(want []guardstate.Fingerprint) []exclusion {
 	ex := make([]exclusion, 0, len(want))
 	for _, f := range want {
 		x := exclusion{guard: f}
@@ -92,9 +94,4 @@ func (m *Machine) resolve(want []guardstate.Fingerprint) []exclusion {
 		ex = append(ex, x.seenAt(m.tor.relays[f].Addrs, m.now))
 	}
 	return ex
-}
-
-// refusalStatus: refused means that obeying would harm.
-func refusalStatus(r shmproto.ReceiptReason) shmproto.ReceiptStatus {
-	return shmproto.ReceiptRefused
 }
