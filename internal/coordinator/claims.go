@@ -62,6 +62,11 @@ func (c *Coordinator) file(cl *claim) {
 	h := c.entry(cl.key)
 	i, _ := slices.BinarySearchFunc(h.claims, cl, func(a, b *claim) int { return cmp.Compare(a.stamp.Counter, b.stamp.Counter) })
 	h.claims = slices.Insert(h.claims, i, cl)
+	for _, o := range h.claims {
+		if o.m != cl.m && o.m.exclusion(o.key) != nil {
+			c.touch(o.m) // it was told to go and is still there: now in conflict with cl.m too
+		}
+	}
 	for _, e := range h.expects {
 		if e.reserved && e.m != cl.m {
 			c.touch(e.m) // it was on its way to this guard: better told before it arrives

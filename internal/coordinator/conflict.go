@@ -33,15 +33,17 @@ type obstacle struct {
 //
 // The rule that keeps decisions from being turned round is the first one: a
 // member that was told to give k up in favour of m never stands in m's way
-// there, whatever stamps either of them gets later.
+// there, whatever stamps either of them gets later. And the member that was told
+// is the one in conflict as long as it claims k, whoever came first since.
 func (c *Coordinator) obstacle(m *member, k Key, mine *claim) obstacle {
 	var o obstacle
 	h := c.index[k]
 	if h == nil {
 		return o
 	}
+	told := mine != nil && m.exclusion(k) != nil
 	for _, cl := range h.claims { // in the order of their stamps: the first of the strongest is kept
-		if cl.m == m || mine != nil && mine.stamp.Counter < cl.stamp.Counter {
+		if cl.m == m || mine != nil && !told && mine.stamp.Counter < cl.stamp.Counter {
 			continue
 		}
 		x := cl.m.exclusion(k)

@@ -32,6 +32,11 @@ func (c *Coordinator) Restore(records []Record) error {
 		}
 		c.file(cl)
 	}
+	// Nobody is shown yet, so there is nothing to plan.
+	for _, m := range c.dirty {
+		m.dirty = false
+	}
+	c.dirty = c.dirty[:0]
 	return nil
 }
 

@@ -42,6 +42,7 @@ const (
 	ReasonNotEnough     = "too few guards would be left"
 	ReasonTooMany       = "it would need more exclusions than one order holds"
 	ReasonRefused       = "it has refused its order"
+	ReasonPolicy        = "the policy is observe"
 	ReasonQuarantine    = "its gateway is in quarantine"
 	ReasonNotShown      = "it is not shown"
 	ReasonAlreadyUsed   = "it used the guard before it was told"

@@ -93,6 +93,8 @@ func (c *Coordinator) appendConflicts(all []ConflictStatus, m *member) []Conflic
 			s.Told, s.Answer = x.Since, m.answer
 		case o.strength == tolerated:
 			s.Reason = ReasonAlreadyUsed
+		case c.cfg.Policy == PolicyObserve && m.stuck == "":
+			s.Reason = ReasonPolicy
 		default:
 			s.Reason = m.stuck
 		}

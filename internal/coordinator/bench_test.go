@@ -1,0 +1,124 @@
+package coordinator
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"testing"
+
+	"guardring/shmproto"
+)
+
+// crowd makes n gateways of one member with 60 guards each, out of as many
+// relays as leave a guard's share of conflicts the same for every n.
+func crowd(b testing.TB, n int) (*Coordinator, []*fakeTor) {
+	b.Helper()
+	rng := rand.New(rand.NewPCG(1, uint64(n)))
+	c, err := New(Config{Policy: PolicyDisjoint, Epoch: testEpoch})
+	if err != nil {
+		b.Fatal(err)
+	}
+	tors := make([]*fakeTor, n)
+	for i := range tors {
+		t := randomTor(rng, fmt.Sprintf("gw%05d", i), 60, 60*n)
+		tors[i] = t
+		p := t.pub
+		c.Step(Published{At: testStart, Gateway: t.gateway, Publication: &p})
+	}
+	return c, tors
+}
+
+// randomTor makes a Tor with a sample of size guards out of relays.
+func randomTor(rng *rand.Rand, gateway string, size, relays int) *fakeTor {
+	t := &fakeTor{gateway: gateway, using: 1 + rng.IntN(2), pub: shmproto.Publication{Attachment: 1, Incarnation: shmproto.Incarnation(rng.Uint64()), Member: "default",
+		State: shmproto.MemberPresent, Selection: shmproto.SelectionDefault, NumPrimary: 3, PassPercent: 100}}
+	seen := map[int]bool{}
+	for len(t.pub.Guards) < size {
+		n := 1 + rng.IntN(relays)
+		if seen[n] {
+			continue
+		}
+		seen[n] = true
+		t.pub.Guards = append(t.pub.Guards, shmproto.Guard{Fingerprint: fp(n), Flags: shmproto.GuardListed | shmproto.GuardFiltered})
+	}
+	t.settle()
+	return t
+}
+
+// BenchmarkStep measures one changed publication of 60 guards: a member's second
+// primary goes and comes, each time another member's.
+func BenchmarkStep(b *testing.B) {
+	for _, n := range []int{64, 10_000} {
+		b.Run(fmt.Sprintf("gateways=%d", n), func(b *testing.B) {
+			c, tors := crowd(b, n)
+			order := rand.New(rand.NewPCG(2, 2)).Perm(n)
+			b.ReportAllocs()
+			i := 0
+			var p shmproto.Publication // as the runner's: one buffer, filled by the reader of the region
+			for b.Loop() {
+				b.StopTimer()
+				t := tors[order[i%n]]
+				i++
+				t.pub.Seq++
+				for j := range t.pub.Guards { // the unused primaries change places with their successors
+					f := &t.pub.Guards[j].Flags
+					if *f&shmproto.GuardInUse == 0 {
+						*f ^= shmproto.GuardPrimary
+						break
+					}
+				}
+				guards := append(p.Guards[:0], t.pub.Guards...)
+				p = t.pub
+				p.Guards = guards
+				b.StartTimer()
+				c.Step(Published{At: testStart, Gateway: t.gateway, Publication: &p})
+			}
+		})
+	}
+}
+
+// BenchmarkStepConflict measures one publication that makes a conflict, and its
+// order.
+func BenchmarkStepConflict(b *testing.B) {
+	for _, n := range []int{64, 10_000} {
+		b.Run(fmt.Sprintf("gateways=%d", n), func(b *testing.B) {
+			c, tors := crowd(b, n)
+			i := 0
+			orders := 0
+			for b.Loop() {
+				// A newcomer comes with the first guard of another, and leaves.
+				t := tors[i%n]
+				i++
+				p := tors[(i+7)%n].pub
+				p.Member, p.Seq = "newcomer", shmproto.Seq(i)
+				p.Guards = append([]shmproto.Guard{t.pub.Guards[0]}, p.Guards[10:]...)
+				p.Guards[0].Flags |= shmproto.GuardPrimary
+				p.State = shmproto.MemberPresent
+				orders += len(c.Step(Published{At: testStart, Gateway: t.gateway, Slot: 1, Publication: &p}).Orders)
+				p.State = shmproto.MemberLeft
+				c.Step(Published{At: testStart, Gateway: t.gateway, Slot: 1, Publication: &p})
+			}
+			b.ReportMetric(float64(orders)/float64(i), "orders/op")
+		})
+	}
+}
+
+// TestBytesPerMember holds the promise of 16 KiB per member.
+func TestBytesPerMember(t *testing.T) {
+	const n = 10_000
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	c, tors := crowd(t, n)
+	for i := range tors {
+		tors[i] = nil // the test's own
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	per := (after.HeapAlloc - before.HeapAlloc) / n
+	t.Logf("%d bytes per member", per)
+	if per > 16<<10 {
+		t.Errorf("%d bytes per member, promised are at most 16 KiB", per)
+	}
+	runtime.KeepAlive(c)
+}

@@ -1,0 +1,221 @@
+package coordinator
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"guardring/internal/guardstate"
+	"guardring/shmproto"
+)
+
+var testEpoch = shmproto.Epoch{Number: 1_700_000_000_000, Random: 42}
+
+// testStart is the host's clock at the start of every test.
+var testStart = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// fp returns the fingerprint of the test guard Gn.
+func fp(n int) guardstate.Fingerprint {
+	var f guardstate.Fingerprint
+	binary.BigEndian.PutUint32(f[:], uint32(n))
+	f[19] = 1
+	return f
+}
+
+// number is the reverse of fp.
+func number(f guardstate.Fingerprint) int { return int(binary.BigEndian.Uint32(f[:])) }
+
+// harness owns a core as a runner does, and checks after every step what must
+// hold whatever the events are.
+type harness struct {
+	t     testing.TB
+	cfg   Config
+	core  *Coordinator
+	saved []Record // the ledger
+	seats map[seatKey]shmproto.Order
+	term  shmproto.Term
+	deep  bool // compare a restored core after every step
+}
+
+type seatKey struct {
+	gateway string
+	slot    int
+}
+
+func newHarness(t testing.TB, cfg Config) *harness {
+	t.Helper()
+	cfg.Epoch = testEpoch
+	h := &harness{t: t, cfg: cfg, seats: map[seatKey]shmproto.Order{}, deep: true}
+	h.start()
+	return h
+}
+
+// start makes a core from the ledger, in a new term.
+func (h *harness) start() {
+	h.t.Helper()
+	h.term++
+	h.core = h.restored(h.saved)
+}
+
+func (h *harness) restored(records []Record) *Coordinator {
+	h.t.Helper()
+	c, err := New(h.cfg)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if err := c.Restore(records); err != nil {
+		h.t.Fatal(err)
+	}
+	return c
+}
+
+// step does one event and everything that its Ready asks for.
+func (h *harness) step(e Event) Ready {
+	h.t.Helper()
+	r := h.core.Step(e)
+	h.keep(r.Save)
+	h.write(r.Orders)
+	h.check(r)
+	return r
+}
+
+// keep appends to the ledger by way of JSON, as the real one does.
+func (h *harness) keep(records []Record) {
+	h.t.Helper()
+	for _, r := range records {
+		b, err := json.Marshal(r)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		var back Record
+		if err := json.Unmarshal(b, &back); err != nil {
+			h.t.Fatalf("%s: %v", b, err)
+		}
+		h.saved = append(h.saved, back)
+	}
+}
+
+func (h *harness) write(orders []SlotOrder) {
+	for _, o := range orders {
+		o.Order.Epoch, o.Order.Term = testEpoch, h.term
+		h.seats[seatKey{o.Gateway, o.Slot}] = o.Order
+	}
+}
+
+// check fails the test if an invariant does not hold.
+func (h *harness) check(r Ready) {
+	h.t.Helper()
+	if err := h.core.valid(); err != nil {
+		h.t.Fatal(err)
+	}
+	if !h.deep {
+		return
+	}
+	want := h.core.Snapshot()
+	for name, from := range map[string][]Record{"ledger": h.saved, "snapshot": want} {
+		c := h.restored(from)
+		if diff := cmp.Diff(want, c.Snapshot()); diff != "" {
+			h.t.Fatalf("state restored from the %s differs (-live +restored):\n%s", name, diff)
+		}
+		if err := c.valid(); err != nil {
+			h.t.Fatalf("restored from the %s: %v", name, err)
+		}
+	}
+	if h.cfg.Policy == PolicyObserve {
+		for _, o := range r.Orders {
+			if len(h.standing(o)) != len(o.Order.Exclusions) {
+				h.t.Fatalf("order under observe: %v", o)
+			}
+		}
+	}
+}
+
+// standing returns the exclusions that the ledger has for an order's member.
+func (h *harness) standing(o SlotOrder) []Exclusion {
+	return h.core.byName[Member{o.Gateway, o.Order.Member}].exclusions
+}
+
+// valid checks the invariants that Coordinator states, and that the index is
+// what a dumb walk over all members finds.
+func (c *Coordinator) valid() error {
+	var errs []error
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+
+	stamps := map[uint64]bool{}
+	dumb := map[Key][]*claim{}
+	expected := map[Key]int{}
+	for i, m := range c.members {
+		if i > 0 && c.members[i-1].name.Compare(m.name) >= 0 {
+			fail("members out of order at %s", m.name)
+		}
+		if c.byName[m.name] != m {
+			fail("%s is not what its name finds", m.name)
+		}
+		if len(m.claims) > c.cfg.MaxClaims {
+			fail("%s has %d claims", m.name, len(m.claims))
+		}
+		if len(m.exclusions) > c.cfg.MaxExclusions {
+			fail("%s has %d exclusions", m.name, len(m.exclusions))
+		}
+		if m.gone && (len(m.claims) > 0 || len(m.exclusions) > 0) {
+			fail("%s is gone and has claims or exclusions", m.name)
+		}
+		if m.shown() && (!m.away.IsZero() || m.gone || c.gatewayOf[m.name.Gateway].slots[m.slot] != m) {
+			fail("%s is and is not in slot %d", m.name, m.slot)
+		}
+		if m.dirty {
+			fail("%s was not planned", m.name)
+		}
+		for j, cl := range m.claims {
+			if j > 0 && m.claims[j-1].key.Compare(cl.key) >= 0 {
+				fail("claims of %s out of order", m.name)
+			}
+			if cl.m != m || cl.stamp.Counter == 0 || cl.stamp.Counter > c.stamp || stamps[cl.stamp.Counter] {
+				fail("%s: claim with stamp %d", m.name, cl.stamp.Counter)
+			}
+			if !cl.live() && !cl.used {
+				fail("%s retains a guard that it never used", m.name)
+			}
+			stamps[cl.stamp.Counter] = true
+			dumb[cl.key] = append(dumb[cl.key], cl)
+		}
+		for _, x := range m.exclusions {
+			if o := c.byName[x.For]; o != nil {
+				if y := o.exclusion(x.Key); y != nil && y.For == m.name {
+					fail("%s and %s both gave up %s in favour of each other", m.name, o.name, x.Key)
+				}
+			}
+			if x.For == m.name {
+				fail("%s gave up %s in favour of itself", m.name, x.Key)
+			}
+		}
+		for _, e := range m.expects {
+			expected[e.key]++
+		}
+	}
+	for k, h := range c.index {
+		want := dumb[k]
+		slices.SortFunc(want, func(a, b *claim) int { return int(a.stamp.Counter) - int(b.stamp.Counter) })
+		if !slices.Equal(want, h.claims) {
+			fail("index of %s: %d claims, want %d, in the order of their stamps", k, len(h.claims), len(want))
+		}
+		if len(h.expects) != expected[k] {
+			fail("index of %s: %d expected, want %d", k, len(h.expects), expected[k])
+		}
+		if len(h.claims)+len(h.expects) == 0 {
+			fail("index of %s is empty and was kept", k)
+		}
+		delete(dumb, k)
+		delete(expected, k)
+	}
+	if len(dumb) > 0 || len(expected) > 0 {
+		fail("index lacks %d keys of claims and %d of expectations", len(dumb), len(expected))
+	}
+	return errors.Join(errs...)
+}

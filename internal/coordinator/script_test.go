@@ -1,0 +1,384 @@
+package coordinator
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+
+	"guardring/internal/guardstate"
+	"guardring/shmproto"
+)
+
+// TestScripts runs the rules' examples in testdata. A script begins with
+//
+//	new [policy=observe] [claims=N] [exclusions=N]
+//
+// Each "run" has one event per line, and prints what the core asks for:
+//
+//	publish GW[/INSTANCE][@SLOT] [att=N] [inc=N] [seq=N] [n=N] [pass=N] [state=S] [sel=S] [flags=F,F]
+//	        [receipt=STATUS[:REASON-NUMBER]] [= | GUARD...]
+//	tick DURATION        gateway GW on|off      violate GW [N]
+//	obey GW[/INSTANCE]   Tor does what its order says, and answers
+//	restart [policy=P]   a new core from what was saved
+//	state | claims | orders
+//
+// A guard is Gn, then its flags: G1:primary,inuse,confirmed,possible,excluded,
+// down,bridge,unfiltered,unlisted. Without unfiltered and unlisted it passes the
+// filter and is in the consensus. "=" repeats the guards of the last time. seq
+// grows by itself.
+func TestScripts(t *testing.T) {
+	datadriven.Walk(t, "testdata/rules", func(t *testing.T, path string) {
+		var s *script
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			if d.Cmd == "new" {
+				s = newScript(t, d.CmdArgs)
+				return "ok"
+			}
+			s.t = t
+			s.h.t = t
+			s.out.Reset()
+			for line := range strings.Lines(d.Input) {
+				if line = strings.TrimSpace(line); line != "" {
+					fmt.Fprintf(&s.out, "> %s\n", line)
+					s.line(strings.Fields(line))
+				}
+			}
+			return s.out.String()
+		})
+	})
+}
+
+type script struct {
+	t    testing.TB
+	h    *harness
+	now  time.Time
+	tors map[Member]*fakeTor
+	out  strings.Builder
+}
+
+func newScript(t testing.TB, args []datadriven.CmdArg) *script {
+	cfg := Config{Policy: PolicyDisjoint}
+	for _, a := range args {
+		switch v := a.Vals[0]; a.Key {
+		case "policy":
+			cfg.Policy = Policy(v)
+		case "claims":
+			cfg.MaxClaims = atoi(t, v)
+		case "exclusions":
+			cfg.MaxExclusions = atoi(t, v)
+		default:
+			t.Fatalf("new: unknown argument %s", a.Key)
+		}
+	}
+	return &script{t: t, h: newHarness(t, cfg), now: testStart, tors: map[Member]*fakeTor{}}
+}
+
+func atoi(t testing.TB, s string) int {
+	t.Helper()
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func (s *script) line(f []string) {
+	s.t.Helper()
+	switch f[0] {
+	case "publish":
+		s.publish(f[1:])
+	case "obey":
+		m, _ := s.member(f[1])
+		tor := s.tors[m]
+		tor.obey(s.h.seats[seatKey{m.Gateway, tor.slot}])
+		s.show(tor)
+	case "tick":
+		d, err := parseDuration(f[1])
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.now = s.now.Add(d)
+		s.print(s.h.step(Tick{s.now}))
+	case "gateway":
+		s.print(s.h.step(GatewaySeen{s.now, f[1], f[2] == "on"}))
+	case "violate":
+		n := 1
+		if len(f) > 2 {
+			n = atoi(s.t, f[2])
+		}
+		for range n {
+			s.print(s.h.step(Violated{At: s.now, Gateway: f[1], Reason: "checksum"}))
+		}
+	case "restart":
+		if len(f) > 1 {
+			s.h.cfg.Policy = Policy(strings.TrimPrefix(f[1], "policy="))
+		}
+		s.h.start()
+	case "state":
+		s.state()
+	case "claims":
+		for _, m := range s.h.core.members {
+			for _, cl := range m.claims {
+				fmt.Fprintf(&s.out, "  %s %s\n", m.name, describeClaim(cl.key, cl.stamp, cl.used, cl.left))
+			}
+		}
+	case "orders":
+		for _, o := range s.h.core.Orders() {
+			fmt.Fprintf(&s.out, "  %s\n", describeOrder(o))
+		}
+	default:
+		s.t.Fatalf("unknown line %q", f)
+	}
+}
+
+// parseDuration reads a Go duration, or days as in 60d.
+func parseDuration(text string) (time.Duration, error) {
+	if n, ok := strings.CutSuffix(text, "d"); ok {
+		days, err := strconv.Atoi(n)
+		return time.Duration(days) * day, err
+	}
+	return time.ParseDuration(text)
+}
+
+func (s *script) member(text string) (m Member, slot int) {
+	text, at, ok := strings.Cut(text, "@")
+	if ok {
+		slot = atoi(s.t, at)
+	}
+	gateway, instance, ok := strings.Cut(text, "/")
+	if !ok {
+		instance = "default"
+	}
+	return Member{gateway, instance}, slot
+}
+
+var (
+	stateNames = map[string]shmproto.MemberState{"absent": shmproto.MemberAbsent, "present": shmproto.MemberPresent,
+		"observe": shmproto.MemberObserveOnly, "refused": shmproto.MemberRefused, "left": shmproto.MemberLeft}
+	selectionNames = map[string]shmproto.Selection{"unknown": shmproto.SelectionUnknown, "default": shmproto.SelectionDefault,
+		"restricted": shmproto.SelectionRestricted, "bridges": shmproto.SelectionBridges}
+	memberFlagNames = map[string]shmproto.MemberFlags{"dormant": shmproto.MemberDormant, "ambiguous": shmproto.MemberAmbiguous,
+		"noconsensus": shmproto.MemberNoConsensus, "unreachable": shmproto.MemberUnreachable, "few": shmproto.MemberFewGuards,
+		"truncated": shmproto.MemberTruncated}
+	guardFlagNames = map[string]shmproto.GuardFlags{"primary": shmproto.GuardPrimary, "inuse": shmproto.GuardInUse,
+		"confirmed": shmproto.GuardConfirmed, "possible": shmproto.GuardPossiblePrimary, "excluded": shmproto.GuardExcluded,
+		"down": shmproto.GuardDown, "bridge": shmproto.GuardBridge}
+	receiptNames = map[string]shmproto.ReceiptStatus{"none": shmproto.ReceiptNone, "pending": shmproto.ReceiptPending,
+		"applied": shmproto.ReceiptApplied, "refused": shmproto.ReceiptRefused, "failed": shmproto.ReceiptFailed}
+)
+
+func named[T any](s *script, names map[string]T, name string) T {
+	s.t.Helper()
+	v, ok := names[name]
+	if !ok {
+		s.t.Fatalf("%q is none of %v", name, names)
+	}
+	return v
+}
+
+func (s *script) publish(f []string) {
+	s.t.Helper()
+	m, slot := s.member(f[0])
+	tor := s.tors[m]
+	if tor == nil {
+		tor = &fakeTor{gateway: m.Gateway, using: 1, pub: shmproto.Publication{Attachment: 1, Incarnation: 1, Member: m.Instance,
+			State: shmproto.MemberPresent, Selection: shmproto.SelectionDefault, NumPrimary: 3, PassPercent: 100}}
+		s.tors[m] = tor
+	}
+	tor.slot = slot
+	p := &tor.pub
+	p.Seq++
+	p.Flags = 0
+	keep := false
+	var guards []shmproto.Guard
+	for _, w := range f[1:] {
+		key, value, ok := strings.Cut(w, "=")
+		switch {
+		case w == "=":
+			keep = true
+		case !ok:
+			guards = append(guards, s.guard(w))
+		case key == "att":
+			p.Attachment = shmproto.Attachment(atoi(s.t, value))
+		case key == "inc":
+			p.Incarnation = shmproto.Incarnation(atoi(s.t, value))
+		case key == "seq":
+			p.Seq = shmproto.Seq(atoi(s.t, value))
+		case key == "n":
+			p.NumPrimary = uint8(atoi(s.t, value))
+		case key == "pass":
+			p.PassPercent = uint8(atoi(s.t, value))
+		case key == "state":
+			p.State = named(s, stateNames, value)
+		case key == "sel":
+			p.Selection = named(s, selectionNames, value)
+		case key == "flags":
+			for _, name := range strings.Split(value, ",") {
+				p.Flags |= named(s, memberFlagNames, name)
+			}
+		case key == "receipt":
+			status, reason, _ := strings.Cut(value, ":")
+			n := 0
+			if reason != "" {
+				n = atoi(s.t, reason)
+			}
+			tor.answer(s.h.seats[seatKey{m.Gateway, slot}], named(s, receiptNames, status), shmproto.ReceiptReason(n))
+		default:
+			s.t.Fatalf("publish: unknown word %q", w)
+		}
+	}
+	if !keep {
+		p.Guards = guards
+	}
+	s.show(tor)
+}
+
+func (s *script) show(tor *fakeTor) {
+	p := tor.pub
+	s.print(s.h.step(Published{At: s.now, Gateway: tor.gateway, Slot: tor.slot, Publication: &p}))
+}
+
+func (s *script) guard(text string) shmproto.Guard {
+	s.t.Helper()
+	name, flags, _ := strings.Cut(text, ":")
+	g := shmproto.Guard{Fingerprint: fp(atoi(s.t, strings.TrimPrefix(name, "G"))), Flags: shmproto.GuardListed | shmproto.GuardFiltered}
+	for flag := range strings.SplitSeq(flags, ",") {
+		switch flag {
+		case "":
+		case "unlisted":
+			g.Flags &^= shmproto.GuardListed
+		case "unfiltered":
+			g.Flags &^= shmproto.GuardFiltered
+		default:
+			g.Flags |= named(s, guardFlagNames, flag)
+		}
+	}
+	return g
+}
+
+// print shows a Ready in the order in which it is to be done.
+func (s *script) print(r Ready) {
+	for _, x := range r.Save {
+		fmt.Fprintf(&s.out, "  save %s\n", describeRecord(x))
+	}
+	for _, o := range r.Orders {
+		fmt.Fprintf(&s.out, "  order %s\n", describeOrder(o))
+	}
+	for _, n := range r.Notices {
+		fmt.Fprintf(&s.out, "  notice %s\n", guardNames(n.Detail()))
+	}
+}
+
+var relayName = regexp.MustCompile(`relay/[0-9A-F]{40}`)
+
+// guardNames puts the scripts' names in the place of fingerprints.
+func guardNames(text string) string {
+	return relayName.ReplaceAllStringFunc(text, func(k string) string {
+		f, err := guardstate.ParseFingerprint(strings.TrimPrefix(k, "relay/"))
+		if err != nil {
+			return k
+		}
+		return fmt.Sprintf("G%d", number(f))
+	})
+}
+
+func keyName(k Key) string { return guardNames(k.String()) }
+
+func describeClaim(k Key, st Stamp, used bool, left time.Time) string {
+	text := fmt.Sprintf("%s stamp=%d", keyName(k), st.Counter)
+	if used {
+		text += " used"
+	}
+	if !left.IsZero() {
+		text += " left"
+	}
+	return text
+}
+
+func describeRecord(r Record) string {
+	text := string(r.Kind)
+	if m := r.member(); !m.IsZero() {
+		text += " " + m.String()
+	}
+	switch r.Kind {
+	case RecordMember:
+		if !r.Away.IsZero() {
+			text += " away"
+		}
+		if r.Gone {
+			text += " gone"
+		}
+	case RecordClaim:
+		text += " " + describeClaim(r.Key, r.Stamp, r.Used, r.Left)
+	case RecordRelease:
+		text += " " + keyName(r.Key)
+	case RecordOrder:
+		text += fmt.Sprintf(" seq=%d", r.Seq)
+		for _, x := range r.Exclusions {
+			text += fmt.Sprintf(" %s(%s", keyName(x.Key), x.Why)
+			if !x.For.IsZero() {
+				text += " for " + x.For.String()
+			}
+			text += ")"
+		}
+	}
+	return text
+}
+
+func describeOrder(o SlotOrder) string {
+	text := fmt.Sprintf("%s/%s@%d seq=%d", o.Gateway, o.Order.Member, o.Slot, o.Order.Seq)
+	for _, f := range o.Order.Exclusions {
+		text += fmt.Sprintf(" G%d", number(f))
+	}
+	return text
+}
+
+// state prints what status would show, in short.
+func (s *script) state() {
+	st := s.h.core.State()
+	for _, g := range st.Gateways {
+		if !g.Present || g.Stale > 0 || g.Violations > 0 {
+			fmt.Fprintf(&s.out, "  gateway %s present=%t stale=%d violations=%d quarantined=%t\n", g.Gateway, g.Present, g.Stale, g.Violations, !g.Quarantine.IsZero())
+		}
+	}
+	for _, m := range st.Members {
+		fmt.Fprintf(&s.out, "  member %s slot=%d", m.Member, m.Slot)
+		for _, g := range m.Guards {
+			if g.Claim.Counter == 0 && g.Excluded.IsZero() {
+				continue
+			}
+			fmt.Fprintf(&s.out, " G%d", number(g.Fingerprint))
+			if g.Claim.Counter != 0 {
+				fmt.Fprintf(&s.out, "(%d)", g.Claim.Counter)
+			}
+			if !g.Left.IsZero() {
+				s.out.WriteString("-left")
+			}
+			if !g.Excluded.IsZero() {
+				s.out.WriteString("-excluded")
+			}
+		}
+		if m.Excess > 0 {
+			fmt.Fprintf(&s.out, " excess=%d", m.Excess)
+		}
+		if m.Order.Seq > 0 {
+			fmt.Fprintf(&s.out, " order=%d answer=%d tries=%d", m.Order.Seq, m.Order.Answer, m.Order.Tries)
+		}
+		s.out.WriteString("\n")
+	}
+	for _, x := range st.Conflicts {
+		fmt.Fprintf(&s.out, "  conflict %s %s(%d) before %s(%d)", keyName(x.Key), x.Holder, x.Since.Counter, x.Mover, x.Later.Counter)
+		if !x.Told.IsZero() {
+			fmt.Fprintf(&s.out, " told answer=%d", x.Answer)
+		}
+		if x.Reason != "" {
+			fmt.Fprintf(&s.out, " (%s)", x.Reason)
+		}
+		s.out.WriteString("\n")
+	}
+}
