@@ -20,7 +20,7 @@ func TestExampleIsTheDefault(t *testing.T) {
 		t.Error(d)
 	}
 	// The commented gateway is valid too, where the user exists.
-	text := strings.NewReplacer("gateways: []\n", "gateways:\n", "\n#  - ", "\n  - ", "\n#    ", "\n    ", "libvirt-qemu", "0").Replace(Example)
+	text := strings.NewReplacer("gateways: []", "gateways:", "\n#  - ", "\n  - ", "\n#    ", "\n    ", "libvirt-qemu", "0", "root ", "0 ").Replace(Example)
 	cfg = Default()
 	if err := configfile.Parse("guardring.yaml", []byte(text), &cfg); err != nil {
 		t.Fatal(err)
