@@ -56,7 +56,7 @@ func Listen(path string, mode fs.FileMode) (*Listener, error) {
 	if len(path) > maxPath {
 		return nil, fmt.Errorf("status socket %s: path of %d bytes, at most %d are possible", path, len(path), maxPath)
 	}
-	if err := removeStale(path); err != nil {
+	if err := RemoveStale(path); err != nil {
 		return nil, fmt.Errorf("status socket %s: %w", path, err)
 	}
 	// Bound under another name and renamed only when the mode is right, so that
@@ -89,7 +89,9 @@ func (l *Listener) Close() error {
 	return l.l.Close()
 }
 
-func removeStale(path string) error {
+// RemoveStale removes the socket file at path if nobody listens on it. It is an
+// error if somebody does, or if the file is no socket.
+func RemoveStale(path string) error {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

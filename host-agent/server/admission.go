@@ -1,0 +1,247 @@
+package server
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"guardring/shmproto/ivshmem"
+)
+
+// side is which of a gateway's sockets a connection came to.
+type side int
+
+const (
+	hostSide side = iota
+	guestSide
+)
+
+func (s side) String() string {
+	if s == guestSide {
+		return "guest"
+	}
+	return "host"
+}
+
+// endingTime is how long a process that has closed its connection may take to
+// end before its successor is refused. A QEMU with much memory needs a moment.
+const endingTime = 250 * time.Millisecond
+
+// refusal is why a connection was closed without a word. The texts are counters'
+// names in the status document.
+type refusal string
+
+const (
+	refusedUser    refusal = "refused: user and group not allowed"
+	refusedLabel   refusal = "refused: not confined by the AppArmor profile"
+	refusedTaken   refusal = "refused: seat taken"
+	refusedProcess refusal = "refused: process unknown or ended"
+	refusedSystem  refusal = "refused: system error"
+)
+
+// admit gives the connection fd, which it takes over, a seat and the handshake,
+// or closes it. It is called from one goroutine per socket and waits for nobody
+// but the service manager's store, and for an ending process, with limits.
+func (g *gateway) admit(fd int, from side) {
+	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	p, err2 := newPollable(fd, "connection")
+	if err2 != nil {
+		g.refuse(refusedSystem, "side", from, "error", err2)
+		return
+	}
+	l := &link{pollable: p}
+	if err != nil || cred.Pid <= 0 { // 0: in a PID namespace that we do not see
+		g.refuse(refusedProcess, "side", from, "error", err)
+		l.close()
+		return
+	}
+	who := []any{"side", from, "pid", cred.Pid, "uid", cred.Uid, "gid", cred.Gid}
+	proc, why, err := g.identify(l, cred, from)
+	if err != nil {
+		g.refuse(why, append(who, "error", err)...)
+		l.close()
+		return
+	}
+	s, h, fresh := g.take(from, proc, l, cred)
+	if s == nil {
+		g.mu.Lock()
+		who = append(who, "holders", g.holders(from))
+		g.mu.Unlock()
+		g.refuse(refusedTaken, append(who, "hint", "a seat is free when its holder's process has ended")...)
+		proc.close()
+		l.close()
+		return
+	}
+	if !fresh {
+		proc.close()
+	}
+	g.seat(s, h, l, fresh, from, who)
+}
+
+func (g *gateway) refuse(why refusal, attrs ...any) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.event(string(why), attrs...)
+}
+
+// identify finds out whose connection it is and whether that process may take
+// a seat at all.
+func (g *gateway) identify(l *link, cred *unix.Ucred, from side) (*process, refusal, error) {
+	g.mu.Lock()
+	cfg := g.cfg
+	g.mu.Unlock()
+	if !allowed(cfg, cred.Uid, cred.Gid, from) {
+		return nil, refusedUser, fmt.Errorf("user %d, group %d", cred.Uid, cred.Gid)
+	}
+	var proc *process
+	var err error
+	if e := l.with(func(fd int) { proc, err = peerProcess(fd, int(cred.Pid)) }); e != nil {
+		err = e
+	}
+	if err != nil {
+		return nil, refusedProcess, err
+	}
+	if cfg.Label != "" && from == guestSide {
+		profile, mode, err := proc.label()
+		if err == nil && (profile != cfg.Label || mode != "enforce") {
+			err = fmt.Errorf("confined by %q, mode %q; want %q, mode \"enforce\"", profile, mode, cfg.Label)
+		}
+		if err == nil && proc.ended() {
+			err = fmt.Errorf("process %d has ended", proc.pid)
+		}
+		if err != nil {
+			proc.close()
+			return nil, refusedLabel, err
+		}
+	}
+	return proc, "", nil
+}
+
+// allowed applies the configuration's rule on users and groups.
+func allowed(cfg Gateway, uid, gid uint32, from side) bool {
+	own := uid == 0 || uid == uint32(os.Geteuid())
+	switch {
+	case from == hostSide:
+		return own
+	case len(cfg.AllowUIDs) == 0 && len(cfg.AllowGIDs) == 0:
+		return own || cfg.UID != KeepID && uid == uint32(cfg.UID) || cfg.GID != KeepID && gid == uint32(cfg.GID)
+	}
+	return slices.Contains(cfg.AllowUIDs, uid) || slices.Contains(cfg.AllowGIDs, gid)
+}
+
+// eligible are the seats that a socket gives out.
+func (g *gateway) eligible(from side) []*seat {
+	if from == guestSide {
+		return g.seats[GuestSeat : GuestSeat+1]
+	}
+	return g.seats[:HostSeats]
+}
+
+// take finds a seat for the process and makes it the holder; nil if there is
+// none. fresh tells a new holder from one that is back with a new connection.
+func (g *gateway) take(from side, proc *process, l *link, cred *unix.Ucred) (s *seat, h *holder, fresh bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s, fresh = g.choose(from, proc)
+	if s == nil {
+		if ending := g.ending(from); ending != nil {
+			g.mu.Unlock()
+			ending.waitFor(g.ctx, endingTime)
+			g.mu.Lock()
+			s, fresh = g.choose(from, proc)
+		}
+	}
+	if s == nil || g.ctx.Err() != nil {
+		return nil, nil, false
+	}
+	if fresh {
+		s.holder = &holder{process: proc, uid: cred.Uid, gid: cred.Gid, since: time.Now()}
+	}
+	s.holder.link = l
+	return s, s.holder, fresh
+}
+
+// choose looks for the process's own seat, then for a free one. What sockets
+// and pidfds say by now counts, not only what their goroutines have seen.
+func (g *gateway) choose(from side, proc *process) (s *seat, fresh bool) {
+	seats := g.eligible(from)
+	for _, s := range seats {
+		g.settle(s)
+	}
+	for _, s := range seats {
+		// The same number is the same process as long as the handle says that
+		// the holder lives.
+		if h := s.holder; h != nil && h.link == nil && h.process.pid == proc.pid && !h.process.ended() {
+			return s, false
+		}
+	}
+	for _, s := range seats {
+		if s.holder == nil {
+			return s, true
+		}
+	}
+	return nil, false
+}
+
+// ending returns a process that holds a seat without a connection.
+func (g *gateway) ending(from side) *process {
+	for _, s := range g.eligible(from) {
+		if s.holder != nil && s.holder.link == nil {
+			return s.holder.process
+		}
+	}
+	return nil
+}
+
+func (g *gateway) holders(from side) []int {
+	var pids []int
+	for _, s := range g.eligible(from) {
+		if s.holder != nil {
+			pids = append(pids, s.holder.process.pid)
+		}
+	}
+	return pids
+}
+
+// seat stores the holder, tells it the table, and watches it.
+func (g *gateway) seat(s *seat, h *holder, l *link, fresh bool, from side, who []any) {
+	g.storeHolder(s, h, l, fresh)
+	if fresh {
+		g.region.quiet(s.id)
+		g.watchProcess(s, h)
+	}
+	what := "seat taken"
+	if !fresh {
+		what = "seat taken again by its holder"
+	}
+	who = append(who, "seat", s.id)
+	if from == guestSide {
+		a, err := g.region.attach()
+		if err != nil {
+			g.log.Error("attachment not counted", "error", err)
+		}
+		who = append(who, "attachment", a)
+	}
+	g.mu.Lock()
+	g.event(what, who...)
+	g.mu.Unlock()
+
+	var err error
+	if e := l.with(func(fd int) { err = ivshmem.Send(fd, ivshmem.Handshake(s.id, g.region.memory, g.region.peers())) }); e != nil {
+		err = e
+	}
+	if err != nil {
+		g.lost(s, h, l, endHandshake)
+		return
+	}
+	g.watchLink(s, h, l)
+	if from == guestSide {
+		select {
+		case g.changed <- struct{}{}:
+		default: // the ringing goroutine has it to do already
+		}
+	}
+}

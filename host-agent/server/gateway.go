@@ -1,0 +1,205 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"guardring/shmproto/ivshmem"
+)
+
+// gateway serves one region: its sockets and seats. The lease board is one too,
+// without guest seat.
+//
+// Goroutines: one per listening socket, one that rings the host seats, and two
+// per taken seat (its connection, its process). So clients cannot make them
+// grow.
+type gateway struct {
+	name         string
+	log          *slog.Logger
+	store        *store
+	region       *region
+	guest, host  *listener // guest is nil for the lease board
+	changed      chan struct{}
+	cancel       context.CancelFunc
+	ctx          context.Context
+	work         sync.WaitGroup // all but the ringing goroutine, which a hostile peer can block
+	closing      chan struct{}
+	socketTokens func() *bucket
+
+	mu    sync.Mutex
+	cfg   Gateway
+	seats []*seat
+	tally tally
+}
+
+// seat is one peer ID of the region.
+type seat struct {
+	id     ivshmem.PeerID
+	holder *holder // nil: free
+}
+
+// holder is the process that has a seat. It keeps it until its connection is
+// closed and it has ended, in whichever order.
+type holder struct {
+	process  *process
+	uid, gid uint32
+	since    time.Time
+	link     *link  // nil: the connection is lost, the process has the region still
+	stored   string // the process's name in the store, "" if it is not there
+}
+
+// What happens to the store's copies when a gateway is closed.
+type fate int
+
+const (
+	keepStored fate = iota // the next server goes on with them
+	dropStored             // nobody will
+)
+
+// newGateway makes or takes over a region, recovers its seats, and serves it.
+// It owns the descriptors in found.
+func newGateway(cfg *Config, gw Gateway, found map[string][]int, s *store, log *slog.Logger) (*gateway, error) {
+	g := &gateway{
+		name:    gw.Name,
+		cfg:     gw,
+		log:     log.With("gateway", gw.Name),
+		store:   s,
+		changed: make(chan struct{}, 1),
+		closing: make(chan struct{}),
+		tally:   make(tally),
+		socketTokens: func() *bucket {
+			return newBucket(cfg.AcceptBurst, cfg.AcceptRate)
+		},
+	}
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	for p := range regionSeats(gw.Name) {
+		g.seats = append(g.seats, &seat{id: ivshmem.PeerID(p)})
+	}
+	if err := g.obtainRegion(found); err != nil {
+		g.cancel()
+		return nil, err
+	}
+	if err := g.listen(cfg.RunDir); err != nil {
+		g.close(keepStored)
+		return nil, err
+	}
+	g.start()
+	return g, nil
+}
+
+// listen opens the sockets.
+func (g *gateway) listen(run string) (err error) {
+	if g.name != leaseBoard {
+		if g.guest, err = listen(guestSocket(run, g.name), g.cfg.UID, g.cfg.GID, g.cfg.Mode); err != nil {
+			return err
+		}
+	}
+	g.host, err = listen(hostSocket(run, g.name), KeepID, KeepID, 0o600)
+	return err
+}
+
+// start starts the goroutines of sockets and recovered seats.
+func (g *gateway) start() {
+	if g.guest != nil {
+		g.work.Go(func() {
+			g.guest.serve(g.ctx, g.socketTokens(), g.log, func(fd int) { g.admit(fd, guestSide) })
+		})
+	}
+	g.work.Go(func() {
+		g.host.serve(g.ctx, g.socketTokens(), g.log, func(fd int) { g.admit(fd, hostSide) })
+	})
+	go g.ring()
+	for _, s := range g.seats {
+		if h := s.holder; h != nil {
+			g.watchProcess(s, h)
+			if h.link != nil {
+				g.watchLink(s, h, h.link)
+			}
+		}
+	}
+}
+
+// ring tells the host seats that a guest has attached. A hostile QEMU can block
+// it (package eventfd); then only this gateway's hosts are told nothing.
+func (g *gateway) ring() {
+	for {
+		select {
+		case <-g.closing:
+			return
+		case <-g.changed:
+			for p := range HostSeats {
+				_ = g.region.doorbells[p][VectorChanged].Ring()
+			}
+		}
+	}
+}
+
+// reconfigure takes over new rules; they hold for the next connection.
+func (g *gateway) reconfigure(gw Gateway) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.name == leaseBoard || g.cfg.equal(gw) {
+		return nil
+	}
+	if err := setOwner(g.guest.path, gw.UID, gw.GID, gw.Mode); err != nil {
+		return fmt.Errorf("socket %s: %w", g.guest.path, err)
+	}
+	g.cfg = gw
+	g.log.Info("gateway changed")
+	return nil
+}
+
+// close gives up sockets, connections and our part of the region. Clients go on
+// with the memory and doorbells that they have.
+func (g *gateway) close(f fate) {
+	g.cancel()
+	close(g.closing)
+	for _, l := range []*listener{g.guest, g.host} {
+		if l != nil {
+			l.remove()
+		}
+	}
+	g.mu.Lock()
+	var names []string
+	for _, s := range g.seats {
+		if h := s.holder; h != nil {
+			names = append(names, h.stored)
+			if h.link != nil {
+				names = append(names, h.link.stored)
+				h.link.close()
+			}
+			h.process.close()
+		}
+	}
+	g.mu.Unlock()
+	g.work.Wait()
+	g.mu.Lock()
+	g.region.close() // under mu: status reads it
+	g.mu.Unlock()
+	if f == dropStored {
+		for _, part := range parts(g.name) {
+			names = append(names, storeName(g.name, part))
+		}
+		if err := g.store.remove(names...); err != nil {
+			g.log.Warn("descriptor store", "error", err)
+		}
+	}
+}
+
+// event counts something that a client caused, and logs it at the tally's
+// limit. The caller holds mu.
+func (g *gateway) event(kind string, attrs ...any) {
+	if n := g.tally.add(kind, time.Now()); n > 0 {
+		g.log.Info(kind, append(attrs, "times", n)...)
+	}
+}
+
+// summarise logs what the tally held back.
+func (g *gateway) summarise(now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.tally.overdue(now, func(kind string, n uint64) { g.log.Info(kind, "times", n) })
+}

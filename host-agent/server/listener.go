@@ -1,0 +1,172 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"guardring/internal/statussock"
+)
+
+const (
+	// backlog connections wait for accept; the next ones wait in connect.
+	backlog = 16
+	// pause after the system had no descriptor for another connection. There is
+	// no event to wait for.
+	pause = time.Second
+)
+
+// listener is one listening socket.
+type listener struct {
+	*pollable
+	path string
+}
+
+// listen binds path. Owner and mode are right before anybody can connect.
+func listen(path string, uid, gid int, mode fs.FileMode) (*listener, error) {
+	if err := statussock.RemoveStale(path); err != nil {
+		return nil, fmt.Errorf("socket %s: %w", path, err)
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socket %s: %w", path, err)
+	}
+	fail := func(err error) (*listener, error) {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("socket %s: %w", path, err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		return fail(err)
+	}
+	if err := setOwner(path, uid, gid, mode); err != nil {
+		_ = os.Remove(path)
+		return fail(err)
+	}
+	if err := unix.Listen(fd, backlog); err != nil {
+		_ = os.Remove(path)
+		return fail(err)
+	}
+	p, err := newPollable(fd, path)
+	if err != nil {
+		_ = os.Remove(path)
+		return nil, err
+	}
+	return &listener{pollable: p, path: path}, nil
+}
+
+// setOwner sets a socket's owner and mode; the mode last, because it gives access.
+func setOwner(path string, uid, gid int, mode fs.FileMode) error {
+	if uid == KeepID {
+		uid = os.Geteuid()
+	}
+	if gid == KeepID {
+		gid = os.Getegid()
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return err
+	}
+	if int(st.Uid) != uid || int(st.Gid) != gid {
+		if err := os.Lchown(path, uid, gid); err != nil {
+			return fmt.Errorf("give it to %d:%d: %w (only root can, except to a group that the server's user is in)", uid, gid, err)
+		}
+	}
+	return os.Chmod(path, mode)
+}
+
+// accept waits for the next connection.
+func (l *listener) accept() (fd int, err error) {
+	var failure error
+	err = l.until(func(own int) bool {
+		fd, _, failure = unix.Accept4(own, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+		return !errors.Is(failure, unix.EAGAIN)
+	})
+	if err != nil {
+		return -1, err
+	}
+	return fd, failure
+}
+
+// remove closes the socket and takes its file away.
+func (l *listener) remove() {
+	_ = os.Remove(l.path)
+	l.close()
+}
+
+// serve hands connections to admit, one after another, not faster than the
+// bucket allows, until the listener is closed or ctx ends.
+func (l *listener) serve(ctx context.Context, b *bucket, log *slog.Logger, admit func(fd int)) {
+	var short bool // of descriptors; said once
+	for ctx.Err() == nil {
+		if !sleep(ctx, b.take(time.Now())) {
+			return
+		}
+		fd, err := l.accept()
+		switch {
+		case err == nil:
+			if short {
+				short = false
+				log.Info("connections are accepted again", "socket", l.path)
+			}
+			admit(fd)
+		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM), errors.Is(err, unix.ENOBUFS):
+			if !short {
+				short = true
+				log.Error("no descriptor left for a connection: raise LimitNOFILE (ulimit -n); connections wait until then", "socket", l.path, "error", err)
+			}
+			if !sleep(ctx, pause) {
+				return
+			}
+		case errors.Is(err, os.ErrClosed):
+			return
+		default:
+			// The connection was lost before it was accepted, or the like; the
+			// bucket keeps this from spinning.
+		}
+	}
+}
+
+// sleep waits for d; false if ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// bucket paces events: burst at once, then rate a second. Times are data.
+type bucket struct {
+	burst, rate float64
+	tokens      float64
+	at          time.Time
+}
+
+func newBucket(burst int, rate float64) *bucket {
+	return &bucket{burst: float64(burst), rate: rate, tokens: float64(burst)}
+}
+
+// take takes a token and returns how long to wait for it.
+func (b *bucket) take(now time.Time) time.Duration {
+	if !b.at.IsZero() {
+		b.tokens = min(b.burst, b.tokens+now.Sub(b.at).Seconds()*b.rate)
+	}
+	b.at = now
+	b.tokens--
+	if b.tokens >= 0 {
+		return 0
+	}
+	return time.Duration(-b.tokens / b.rate * float64(time.Second))
+}

@@ -1,0 +1,165 @@
+package server
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+)
+
+// obtainRegion takes the region over from the store if it is there whole, else
+// makes one and stores it. It owns the descriptors in found.
+func (g *gateway) obtainRegion(found map[string][]int) error {
+	if len(found) > 0 {
+		names := slices.Sorted(maps.Keys(found))
+		seats := make(map[string][]int) // parts that begin with seat/
+		for _, part := range names {
+			if strings.HasPrefix(part, "seat/") {
+				seats[part] = found[part]
+				delete(found, part)
+			}
+		}
+		r, err := adoptRegion(g.name, found)
+		if err == nil {
+			g.region = r
+			g.recoverSeats(seats)
+			if err := r.check(g.name); err != nil {
+				g.log.Warn("the region's header is damaged; a guest can do that; served as it is until the gateway is removed", "error", err)
+			}
+			g.log.Info("region taken over", "epoch", r.epochString(), "parts", len(parts(g.name)))
+			return nil
+		}
+		g.log.Warn("stored region is not whole, discarded; guests that run need a restart to be seen again", "error", err)
+		for _, fds := range seats {
+			for _, fd := range fds {
+				_ = unix.Close(fd)
+			}
+		}
+		discard(g.store, g.name, names)
+	}
+	r, err := makeRegion(g.name)
+	if err != nil {
+		return err
+	}
+	g.region = r
+	if g.store == nil {
+		return nil
+	}
+	descriptors := r.descriptors(g.name)
+	for i := range descriptors {
+		descriptors[i].Name = storeName(g.name, descriptors[i].Name)
+	}
+	if err := g.store.put(descriptors...); err != nil {
+		g.log.Warn("region not stored; it is lost when this server ends", "error", err)
+	}
+	return nil
+}
+
+// recoverSeats finds the holders of seats among stored connections and
+// processes. It owns the descriptors.
+func (g *gateway) recoverSeats(found map[string][]int) {
+	for _, s := range g.seats {
+		g.recoverSeat(s, found)
+	}
+	for _, part := range slices.Sorted(maps.Keys(found)) {
+		g.log.Warn("stored descriptor names no seat, discarded", "part", part)
+		for _, fd := range found[part] {
+			_ = unix.Close(fd)
+		}
+		g.unstore(storeName(g.name, part))
+	}
+}
+
+// recoverSeat recovers one seat and takes its descriptors out of found.
+func (g *gateway) recoverSeat(s *seat, found map[string][]int) {
+	h := &holder{since: time.Now(), uid: ^uint32(0), gid: ^uint32(0)}
+	var useless []string
+	for _, part := range slices.Sorted(maps.Keys(found)) {
+		what, ok := strings.CutPrefix(part, fmt.Sprintf("seat/%d/", s.id))
+		if !ok {
+			continue
+		}
+		for _, fd := range found[part] {
+			var used bool
+			switch name := storeName(g.name, part); {
+			case strings.HasPrefix(what, "process/"):
+				used = h.recoverProcess(fd, name)
+			case strings.HasPrefix(what, "connection/"):
+				used = h.recoverLink(fd, name)
+			default:
+				_ = unix.Close(fd)
+			}
+			if !used {
+				useless = append(useless, storeName(g.name, part))
+			}
+		}
+		delete(found, part)
+	}
+	switch {
+	case h.process == nil && h.link == nil:
+	case h.process == nil:
+		h.process = h.link.owner()
+	case h.link == nil:
+		h.uid, h.gid = h.process.owner()
+	}
+	if h.process != nil {
+		s.holder = h
+		g.log.Info("seat still held", "seat", s.id, "pid", h.process.pid, "connected", h.link != nil)
+	}
+	_ = g.store.remove(useless...)
+}
+
+// recoverProcess takes over a stored pidfd; false if it is of no use: the
+// process has ended.
+func (h *holder) recoverProcess(fd int, name string) bool {
+	p, err := storedProcess(fd)
+	if err != nil {
+		return false
+	}
+	if p.ended() || h.process != nil {
+		p.close()
+		return false
+	}
+	h.process, h.stored = p, name
+	return true
+}
+
+// recoverLink takes over a stored connection; false if it has ended.
+func (h *holder) recoverLink(fd int, name string) bool {
+	unix.CloseOnExec(fd)
+	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	p, err2 := newPollable(fd, "connection")
+	if err2 != nil {
+		return false
+	}
+	l := &link{pollable: p, stored: name}
+	if _, ended := l.ended(); ended || err != nil || h.link != nil {
+		l.close()
+		return false
+	}
+	h.link, h.uid, h.gid = l, cred.Uid, cred.Gid
+	return true
+}
+
+// owner returns the process that made the connection: of one that is stored
+// without its process. One that cannot be found has ended.
+func (l *link) owner() *process {
+	p := &process{}
+	_ = l.with(func(fd int) {
+		cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+		if err != nil {
+			return
+		}
+		if found, err := peerProcess(fd, int(cred.Pid)); err == nil {
+			p = found
+			return
+		}
+		p.pid = int(cred.Pid)
+	})
+	return p
+}
+
