@@ -51,7 +51,11 @@ func (c *Coordinator) obstacle(m *member, k Key, mine *claim) obstacle {
 			continue
 		}
 		s := held
-		if !cl.live() || x != nil {
+		switch {
+		case cl.live() && x == nil:
+		case cl.live() && told:
+			s = reserved // both were told to go, and both are still there
+		default:
 			// It has left, or will. What stays is that the relay knows its
 			// activity, which is a reason to keep others' unused guards away.
 			switch {

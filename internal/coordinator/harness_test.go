@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -85,6 +86,27 @@ func (h *harness) step(e Event) Ready {
 	return r
 }
 
+// durable fails the test if an order says anything else than the last record of
+// it in the ledger.
+func (h *harness) durable(orders []SlotOrder) {
+	h.t.Helper()
+	for _, o := range orders {
+		m := Member{o.Gateway, o.Order.Member}
+		i := len(h.saved) - 1
+		for i >= 0 && (h.saved[i].Kind != RecordOrder || h.saved[i].member() != m) {
+			i--
+		}
+		if i < 0 || h.saved[i].Seq != uint64(o.Order.Seq) || len(h.saved[i].Exclusions) != len(o.Order.Exclusions) {
+			h.t.Fatalf("order %s is not what the ledger holds", describeOrder(o))
+		}
+		for j, x := range h.saved[i].Exclusions {
+			if x.Key != RelayKey(o.Order.Exclusions[j]) {
+				h.t.Fatalf("order %s is not what the ledger holds", describeOrder(o))
+			}
+		}
+	}
+}
+
 // keep appends to the ledger by way of JSON, as the real one does.
 func (h *harness) keep(records []Record) {
 	h.t.Helper()
@@ -111,7 +133,11 @@ func (h *harness) write(orders []SlotOrder) {
 // check fails the test if an invariant does not hold.
 func (h *harness) check(r Ready) {
 	h.t.Helper()
+	h.durable(r.Orders)
 	if err := h.core.valid(); err != nil {
+		h.t.Fatal(err)
+	}
+	if err := h.core.reported(); err != nil {
 		h.t.Fatal(err)
 	}
 	if !h.deep {
@@ -120,8 +146,8 @@ func (h *harness) check(r Ready) {
 	want := h.core.Snapshot()
 	for name, from := range map[string][]Record{"ledger": h.saved, "snapshot": want} {
 		c := h.restored(from)
-		if diff := cmp.Diff(want, c.Snapshot()); diff != "" {
-			h.t.Fatalf("state restored from the %s differs (-live +restored):\n%s", name, diff)
+		if got := c.Snapshot(); !reflect.DeepEqual(want, got) {
+			h.t.Fatalf("state restored from the %s differs (-live +restored):\n%s", name, cmp.Diff(want, got))
 		}
 		if err := c.valid(); err != nil {
 			h.t.Fatalf("restored from the %s: %v", name, err)
@@ -218,4 +244,31 @@ func (c *Coordinator) valid() error {
 		fail("index lacks %d keys of claims and %d of expectations", len(dumb), len(expected))
 	}
 	return errors.Join(errs...)
+}
+
+// reported checks by comparing everyone with everyone that no two members claim
+// the same guard without a conflict being shown.
+func (c *Coordinator) reported() error {
+	type at struct {
+		m Member
+		k Key
+	}
+	shown := map[at]bool{}
+	for _, x := range c.State().Conflicts {
+		shown[at{x.Mover, x.Key}] = true
+	}
+	for i, m := range c.members {
+		for _, o := range c.members[:i] {
+			for _, cl := range m.claims {
+				other := o.claim(cl.key)
+				if other == nil || !other.live() || !cl.live() {
+					continue
+				}
+				if !shown[at{m.name, cl.key}] && !shown[at{o.name, cl.key}] {
+					return fmt.Errorf("%s and %s both claim %s and no conflict is shown", m.name, o.name, cl.key)
+				}
+			}
+		}
+	}
+	return nil
 }

@@ -83,3 +83,15 @@ func (t *fakeTor) holds() (fs []guardstate.Fingerprint) {
 	}
 	return fs
 }
+
+// settleUp is settle, but a guard that is believed to be down is not chosen
+// anew.
+func (t *fakeTor) settleUp() {
+	for i := range t.pub.Guards {
+		f := &t.pub.Guards[i].Flags
+		if *f&(shmproto.GuardDown|shmproto.GuardConfirmed|shmproto.GuardPrimary) == shmproto.GuardDown {
+			*f |= shmproto.GuardExcluded
+		}
+	}
+	t.settle()
+}

@@ -1,0 +1,90 @@
+package coordinator
+
+import (
+	"testing"
+	"time"
+
+	"guardring/shmproto"
+)
+
+// FuzzEvents feeds the core any stream of events, as hostile gateways and a
+// confused runner could make it, kills it now and then, and checks every
+// invariant after each. It must neither panic nor lose what it saved.
+func FuzzEvents(f *testing.F) {
+	f.Add([]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19})
+	// Two members with the same guards, a tick, a restart, both again.
+	same := []byte{0, 0, 0, 1, 1, 0, 3, 100, 4, 1, 0x2e, 2, 0x0e, 3, 0x0e, 4, 0x06, 1}
+	other := []byte{0, 1, 0, 1, 1, 0, 3, 100, 4, 1, 0x2e, 5, 0x0e, 6, 0x0e, 7, 0x06, 1}
+	seed := append(append([]byte{}, same...), other...)
+	f.Add(append(append(append(seed, 1, 9), 4), other...))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		in := &stream{data: data}
+		policy := PolicyDisjoint
+		if len(data)%5 == 0 {
+			policy = PolicyObserve
+		}
+		h := newHarness(t, Config{Policy: policy, MaxClaims: 4, MaxExclusions: 5, ViolationLimit: 3})
+		now := testStart
+		for range 40 {
+			if in.empty() {
+				return
+			}
+			gateway := string(rune('a' + in.below(3)))
+			switch in.below(6) {
+			case 0, 1:
+				h.step(Published{At: now, Gateway: gateway, Slot: in.below(3), Publication: in.publication(h, gateway)})
+			case 2:
+				// Also backwards: the host's clock is set.
+				now = now.Add(time.Duration(in.below(256)-20) * time.Duration(in.below(256)) * time.Hour)
+				h.step(Tick{now})
+			case 3:
+				h.step(GatewaySeen{now, gateway, in.below(2) == 0})
+			case 4:
+				h.step(Violated{At: now, Gateway: gateway, Reason: "fuzz"})
+			case 5:
+				h.start()
+			}
+		}
+	})
+}
+
+// stream turns bytes into choices.
+type stream struct{ data []byte }
+
+func (s *stream) empty() bool { return len(s.data) == 0 }
+
+func (s *stream) byte() byte {
+	if s.empty() {
+		return 0
+	}
+	b := s.data[0]
+	s.data = s.data[1:]
+	return b
+}
+
+func (s *stream) below(n int) int { return int(s.byte()) % n }
+
+// publication makes one that shmproto could have let through, and some that it
+// would not (repeated guards): the core does not rely on it.
+func (s *stream) publication(h *harness, gateway string) *shmproto.Publication {
+	p := &shmproto.Publication{
+		Attachment:  shmproto.Attachment(s.below(3)),
+		Incarnation: shmproto.Incarnation(s.below(2)),
+		Seq:         shmproto.Seq(s.below(4)),
+		Member:      [...]string{"default", "apps", "", "x", "y"}[s.below(5)],
+		State:       shmproto.MemberState(s.below(5)),
+		Selection:   shmproto.Selection(s.below(4)),
+		Flags:       shmproto.MemberFlags(s.byte() & 0x7f),
+		NumPrimary:  uint8(s.below(8)),
+		PassPercent: uint8(s.below(101)),
+	}
+	if s.below(2) == 0 { // mostly ordinary, or nothing is ever ordered
+		p.State, p.Selection, p.Flags, p.PassPercent = shmproto.MemberPresent, shmproto.SelectionDefault, 0, 100
+	}
+	for range s.below(12) {
+		p.Guards = append(p.Guards, shmproto.Guard{Fingerprint: fp(1 + s.below(16)), Flags: shmproto.GuardFlags(s.byte()) | shmproto.GuardFlags(s.byte()&1)<<8})
+	}
+	o := h.seats[seatKey{gateway, s.below(3)}]
+	p.Receipt = shmproto.Receipt{Epoch: o.Epoch, Term: o.Term, Seq: o.Seq, Digest: o.Digest(), Status: shmproto.ReceiptStatus(s.below(5)), Reason: shmproto.ReceiptReason(s.byte())}
+	return p
+}

@@ -1,0 +1,371 @@
+package coordinator
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"guardring/internal/guardstate"
+	"guardring/shmproto"
+)
+
+// TestSimulation lets gateways live for months of virtual time: they draw guards
+// from a small network, obey late or not at all, restart, go away, leave, lie;
+// the coordinator is killed between any two effects and restored from what was
+// durable by then. After every step the invariants must hold; at the end, when
+// everyone obeys, all guards in use or primary must be disjoint.
+func TestSimulation(t *testing.T) {
+	seeds := 40
+	if *soak > 0 {
+		seeds = *soak
+	}
+	for seed := range seeds {
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			t.Parallel()
+			newSim(t, uint64(seed)).run()
+		})
+	}
+}
+
+// soak is for long runs: go test -run Simulation ./internal/coordinator -soak 5000
+var soak = flag.Int("soak", 0, "how many seeds TestSimulation runs (0: a few)")
+
+type sim struct {
+	t    *testing.T
+	rng  *rand.Rand
+	h    *harness
+	now  time.Time
+	tors []*fakeTor
+	mood []mood
+	left []bool
+	held map[Member][]Exclusion // the exclusions before the present step
+	next int                    // the next relay that is nobody's
+}
+
+type mood int
+
+const (
+	obedient mood = iota
+	deaf          // never answers
+	hostile       // publishes anything
+)
+
+func newSim(t *testing.T, seed uint64) *sim {
+	rng := rand.New(rand.NewPCG(seed, 7))
+	s := &sim{t: t, rng: rng, now: testStart, held: map[Member][]Exclusion{}, next: 10_000}
+	s.h = newHarness(t, Config{Policy: PolicyDisjoint, Hold: 120 * day, Retention: 60 * day})
+	n := 2 + rng.IntN(7)
+	relays := 30 + rng.IntN(60)
+	for i := range n {
+		gateway := fmt.Sprintf("gw%d", i/2) // two members in a gateway
+		tor := randomTor(rng, gateway, min(20, relays-1), relays)
+		tor.slot = i % 2
+		tor.pub.Member = fmt.Sprintf("m%d", i)
+		s.tors = append(s.tors, tor)
+		m := obedient
+		switch rng.IntN(6) {
+		case 0:
+			m = deaf
+		case 1:
+			m = hostile
+		}
+		s.mood = append(s.mood, m)
+		s.left = append(s.left, false)
+	}
+	return s
+}
+
+func (s *sim) run() {
+	for range 150 {
+		s.random()
+	}
+	s.settle()
+}
+
+// random does one thing that can happen.
+func (s *sim) random() {
+	i := s.rng.IntN(len(s.tors))
+	tor := s.tors[i]
+	switch s.rng.IntN(14) {
+	case 0, 1, 2, 3:
+		s.obey(i)
+	case 4:
+		s.tick(time.Duration(1+s.rng.IntN(300)) * time.Second)
+	case 5:
+		s.tick(time.Duration(s.rng.IntN(20)) * day)
+	case 6: // circuits come and go
+		tor.using = s.rng.IntN(4)
+		s.settleTor(i)
+		s.publish(i)
+	case 7: // a guard is unlisted or listed again, or leaves the sample for a new one
+		j := s.rng.IntN(len(tor.pub.Guards))
+		if s.rng.IntN(3) == 0 {
+			tor.pub.Guards = slices.Delete(tor.pub.Guards, j, j+1)
+			tor.pub.Guards = append(tor.pub.Guards, s.freshGuard())
+		} else {
+			tor.pub.Guards[j].Flags ^= shmproto.GuardListed
+		}
+		s.settleTor(i)
+		s.publish(i)
+	case 8: // the agent restarts and does not know the primaries
+		tor.pub.Incarnation++
+		tor.pub.Seq = 0
+		tor.pub.Receipt = shmproto.Receipt{}
+		before := slices.Clone(tor.pub.Guards)
+		tor.pub.Flags |= shmproto.MemberAmbiguous
+		for j := range tor.pub.Guards {
+			if f := &tor.pub.Guards[j].Flags; *f&shmproto.GuardPrimary != 0 {
+				*f = *f&^(shmproto.GuardPrimary|shmproto.GuardInUse) | shmproto.GuardPossiblePrimary
+			}
+		}
+		s.publish(i)
+		tor.pub.Flags &^= shmproto.MemberAmbiguous
+		tor.pub.Guards = before
+		s.publish(i)
+	case 9:
+		s.step(GatewaySeen{s.now, tor.gateway, s.rng.IntN(2) == 0})
+	case 10:
+		s.left[i] = !s.left[i]
+		s.publish(i)
+	case 11:
+		s.kill(s.rng.IntN(4))
+	case 12:
+		for range s.rng.IntN(15) {
+			s.step(Violated{At: s.now, Gateway: tor.gateway, Reason: "checksum"})
+		}
+	case 13:
+		if s.mood[i] == hostile {
+			for j := range tor.pub.Guards {
+				tor.pub.Guards[j].Flags = shmproto.GuardFlags(s.rng.IntN(1 << 8))
+			}
+			tor.pub.NumPrimary = uint8(s.rng.IntN(10))
+			tor.pub.Flags = shmproto.MemberFlags(s.rng.IntN(1 << 7))
+			s.publish(i)
+			s.honest(i)
+		}
+	}
+}
+
+// honest makes a member that has lied show its true state again.
+func (s *sim) honest(i int) {
+	p := &s.tors[i].pub
+	p.NumPrimary, p.Flags = 3, 0
+	for j := range p.Guards {
+		p.Guards[j].Flags = p.Guards[j].Flags&shmproto.GuardExcluded | shmproto.GuardListed | shmproto.GuardFiltered
+	}
+	s.settleTor(i)
+}
+
+func (s *sim) settleTor(i int) { s.tors[i].settle() }
+
+func (s *sim) freshGuard() shmproto.Guard {
+	s.next++
+	return shmproto.Guard{Fingerprint: fp(s.next), Flags: shmproto.GuardListed | shmproto.GuardFiltered}
+}
+
+// event returns what member i shows now.
+func (s *sim) event(i int) Published {
+	tor := s.tors[i]
+	tor.pub.Seq++
+	p := tor.pub
+	p.Guards = slices.Clone(p.Guards)
+	if s.left[i] {
+		p.State, p.Guards = shmproto.MemberLeft, nil
+		for j := range tor.pub.Guards { // leaving restores everything
+			tor.pub.Guards[j].Flags &^= shmproto.GuardExcluded
+		}
+		s.settleTor(i)
+	}
+	return Published{At: s.now, Gateway: tor.gateway, Slot: tor.slot, Publication: &p}
+}
+
+func (s *sim) publish(i int) { s.step(s.event(i)) }
+
+// obey lets member i do what its order says, if it is of that mind.
+func (s *sim) obey(i int) {
+	tor := s.tors[i]
+	o, ok := s.h.seats[seatKey{tor.gateway, tor.slot}]
+	if ok && o.Member == tor.pub.Member && s.mood[i] != deaf && !s.left[i] {
+		tor.obey(o)
+	}
+	s.publish(i)
+}
+
+func (s *sim) tick(d time.Duration) {
+	s.now = s.now.Add(d)
+	s.step(Tick{s.now})
+}
+
+// kill ends the coordinator at an effect boundary of a step and starts another
+// one: 0 before anything is durable, 1 with a part of the records durable, 2
+// before the orders are written, 3 after the first order.
+func (s *sim) kill(boundary int) {
+	r := s.h.core.Step(s.event(s.rng.IntN(len(s.tors))))
+	switch boundary {
+	case 0:
+		r.Save = nil
+	case 1:
+		r.Save = r.Save[:s.rng.IntN(len(r.Save)+1)]
+	}
+	s.h.keep(r.Save)
+	if boundary == 3 && len(r.Orders) > 0 {
+		s.h.write(r.Orders[:1])
+	}
+	if s.rng.IntN(3) == 0 { // the next one compacts the ledger
+		s.h.saved = s.h.restored(s.h.saved).Snapshot()
+	}
+	s.h.start()
+	s.held = s.exclusions()
+	for i := range s.tors { // it reads every slot
+		s.publish(i)
+	}
+}
+
+func (s *sim) exclusions() map[Member][]Exclusion {
+	all := map[Member][]Exclusion{}
+	for _, m := range s.h.core.members {
+		all[m.name] = slices.Clone(m.exclusions)
+	}
+	return all
+}
+
+// step does one event and checks the decisions.
+func (s *sim) step(e Event) Ready {
+	r := s.h.step(e)
+	for _, n := range r.Notices {
+		if n.Kind == NoticeExcluded && n.Why == WhyConflict && n.Stamp.Counter <= n.Others.Counter {
+			s.t.Fatalf("the incumbent was moved: %s", n.Detail())
+		}
+	}
+	now := s.exclusions()
+	for m, before := range s.held {
+		for _, x := range before {
+			if !slices.ContainsFunc(now[m], func(y Exclusion) bool { return y.Key == x.Key }) {
+				s.mayLift(m, x)
+			}
+		}
+	}
+	for _, o := range r.Orders {
+		s.leastOrder(Member{o.Gateway, o.Order.Member}, now)
+	}
+	s.held = now
+	return r
+}
+
+// mayLift fails the test unless there is one of the reasons for lifting x.
+func (s *sim) mayLift(m Member, x Exclusion) {
+	s.t.Helper()
+	if !s.now.Before(x.Since.Add(s.h.cfg.Hold)) {
+		return
+	}
+	for i, tor := range s.tors {
+		if tor.name() != m {
+			continue
+		}
+		sampled := slices.ContainsFunc(tor.pub.Guards, func(g shmproto.Guard) bool { return RelayKey(g.Fingerprint) == x.Key })
+		if s.left[i] || !sampled {
+			return
+		}
+	}
+	s.t.Fatalf("%s: exclusion of %s lifted within its hold", m, x.Key)
+}
+
+// leastOrder fails the test if one of the guards that were added to m's order
+// would not have become a primary without its exclusion.
+func (s *sim) leastOrder(m Member, now map[Member][]Exclusion) {
+	s.t.Helper()
+	var added []guardstate.Fingerprint
+	var all []guardstate.Fingerprint
+	for _, x := range now[m] {
+		f, _ := x.Key.Relay()
+		all = append(all, f)
+		if x.Why != WhyAdopted && !slices.ContainsFunc(s.held[m], func(y Exclusion) bool { return y.Key == x.Key }) {
+			added = append(added, f)
+		}
+	}
+	core := s.h.core.byName[m]
+	for _, f := range added {
+		// What the core was told, not what is true: a member may lie.
+		tor := &fakeTor{using: 0, pub: shmproto.Publication{NumPrimary: uint8(core.pub.numPrimary)}}
+		if tor.pub.NumPrimary == 0 {
+			tor.pub.NumPrimary = 3
+		}
+		held := false
+		for _, g := range core.pub.guards {
+			flags := g.flags &^ shmproto.GuardExcluded
+			if core.pub.has(shmproto.MemberAmbiguous) && g.has(shmproto.GuardPossiblePrimary) {
+				flags |= shmproto.GuardPrimary
+			}
+			if g.id == f {
+				cl := core.claim(RelayKey(f))
+				held = cl != nil && cl.live()
+			} else if slices.Contains(all, g.id) {
+				flags |= shmproto.GuardExcluded
+			}
+			tor.pub.Guards = append(tor.pub.Guards, shmproto.Guard{Fingerprint: g.id, Flags: flags})
+		}
+		tor.settleUp()
+		if !held && !slices.Contains(tor.holds(), f) {
+			s.t.Fatalf("%s was told not to use %s, which it would not have used", m, f)
+		}
+	}
+}
+
+// settle has everyone obey until nothing changes, and looks at the result.
+func (s *sim) settle() {
+	for i := range s.tors {
+		s.mood[i], s.left[i] = obedient, false
+		for range 12 { // the network grows: enough guards for everyone
+			s.tors[i].pub.Guards = append(s.tors[i].pub.Guards, s.freshGuard())
+		}
+		p := &s.tors[i].pub
+		p.Guards = p.Guards[max(0, len(p.Guards)-shmproto.MaxGuards):]
+		s.honest(i)
+		s.step(GatewaySeen{s.now, s.tors[i].gateway, true})
+	}
+	quiet := 0
+	for round := 0; quiet < 3; round++ {
+		if round > 60 {
+			s.t.Fatalf("no rest after %d rounds:\n%s", round, s.conflicts())
+		}
+		orders := 0
+		for range s.h.core.cfg.QuarantineTicks + 1 {
+			s.tick(time.Minute)
+		}
+		for i := range s.tors {
+			before := s.h.seats[seatKey{s.tors[i].gateway, s.tors[i].slot}]
+			s.obey(i)
+			after := s.h.seats[seatKey{s.tors[i].gateway, s.tors[i].slot}]
+			if before.Seq != after.Seq {
+				orders++
+			}
+		}
+		if quiet++; orders > 0 {
+			quiet = 0
+		}
+	}
+	for i, a := range s.tors {
+		for _, b := range s.tors[:i] {
+			for _, f := range a.holds() {
+				if slices.Contains(b.holds(), f) && s.feasible(a) && s.feasible(b) {
+					s.t.Fatalf("%s and %s both hold %s at the end:\n%s", a.name(), b.name(), f, s.conflicts())
+				}
+			}
+		}
+	}
+}
+
+// feasible: the member is not short of exclusions, nor of guards.
+func (s *sim) feasible(t *fakeTor) bool {
+	return s.h.core.byName[t.name()].stuck == ""
+}
+
+func (s *sim) conflicts() (text string) {
+	for _, x := range s.h.core.State().Conflicts {
+		text += fmt.Sprintf("%s: %s(%d) before %s(%d), told %v, answer %d, %s\n", keyName(x.Key), x.Holder, x.Since.Counter, x.Mover, x.Later.Counter, x.Told, x.Answer, x.Reason)
+	}
+	return text
+}
