@@ -24,7 +24,7 @@ func (m *Machine) see(e OrderSeen) {
 
 // answerWith sets the receipt of the present order.
 func (m *Machine) answerWith(s shmproto.ReceiptStatus, r shmproto.ReceiptReason) {
-	if m.order == nil {
+	if m.order == nil || m.leaving {
 		return
 	}
 	o := &m.order.Order
@@ -101,7 +101,7 @@ func (m *Machine) put(ex []exclusion) bool {
 			m.includeProblem()
 			return false
 		}
-		if m.retryAt.IsZero() {
+		if m.writeAt.IsZero() {
 			m.write(text)
 		}
 		return false
@@ -215,7 +215,7 @@ func (m *Machine) changed(c change, err error) {
 	default:
 		m.answerWith(shmproto.ReceiptFailed, shmproto.ReasonIncludeFile)
 		m.notice(NoticeWarn, fmt.Sprintf("the include file cannot be written (%.300v): the exclusion ends at Tor's next HUP or start; make room or correct the file's owner", err))
-		m.retryLater()
+		m.writeAt = m.now.Add(m.cfg.RetryAfter)
 		if m.leaving {
 			m.left = true
 		}
@@ -240,7 +240,7 @@ func (m *Machine) includeProblem() {
 // asked after the option was set, shows nothing of them any more.
 func (m *Machine) verify(ex []exclusion) {
 	t := &m.tor
-	if !m.fresh(QueryEntryGuards) || !m.fresh(QueryCircuits) || !m.relaysKnown() {
+	if !m.fresh(QueryEntryGuards) || !m.fresh(QueryCircuits) || !m.relaysKnown() || m.wanted[QueryRelays] || m.asked[QueryRelays] != 0 {
 		return
 	}
 	m.closeCircuits(ex)

@@ -32,8 +32,14 @@ func (m *Machine) closeCircuits(ex []exclusion) {
 			close = append(close, id)
 		}
 	}
-	for _, id := range close {
-		m.closeOne(id)
+	// Of a set, the legs through excluded guards last: an agent that is killed in
+	// between finds the rest of the set by them.
+	for _, excluded := range []bool{false, true} {
+		for _, id := range close {
+			if m.through(t.circuits[id], ex) == excluded {
+				m.closeOne(id)
+			}
+		}
 	}
 }
 

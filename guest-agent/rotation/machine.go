@@ -41,8 +41,9 @@ type Machine struct {
 	asked   map[What]CommandID    // queries outstanding
 	wanted  [numQueries]bool      // queries to be asked
 	answer  [numQueries]CommandID // the query whose answer was taken last
-	retryAt time.Time             // not before: queries that failed, a file that could not be written
+	retryAt time.Time             // not before: queries that failed
 	retry   [numQueries]bool
+	writeAt time.Time // not before: a file that could not be written
 	pollAt  time.Time
 
 	pub     publisher
@@ -158,6 +159,9 @@ func (m *Machine) poll() {
 		m.want(QueryEntryGuards, QueryCircuits)
 		clear(m.closing) // what Tor has not closed by now, because a stream had come, is tried again
 	}
+	if !m.now.Before(m.writeAt) {
+		m.writeAt = time.Time{}
+	}
 	if !m.retryAt.IsZero() && !m.now.Before(m.retryAt) {
 		m.retryAt = time.Time{}
 		for q := range What(numQueries) {
@@ -171,7 +175,7 @@ func (m *Machine) poll() {
 
 func (m *Machine) wake() time.Time {
 	var w time.Time
-	for _, t := range []time.Time{m.pollAt, m.retryAt, m.introWake(), m.pub.due} {
+	for _, t := range []time.Time{m.pollAt, m.retryAt, m.writeAt, m.introWake(), m.pub.due} {
 		if !t.IsZero() && (w.IsZero() || t.Before(w)) {
 			w = t
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"guardring/internal/guardstate"
+	"guardring/shmproto"
 )
 
 // tor is the picture of one Tor, as it answered last. It outlives a lost
@@ -132,7 +133,7 @@ func (m *Machine) observe(e Event) {
 	case CommandDone:
 		m.done(e)
 	case Leave:
-		m.leaving = true
+		m.leaving, m.receipt = true, shmproto.Receipt{}
 		m.want(QueryConfig)
 	case Tick:
 	}
@@ -148,7 +149,7 @@ func (m *Machine) disconnect() {
 	clear(m.closing)
 	m.wanted, m.retry, m.answer, m.change = [numQueries]bool{}, [numQueries]bool{}, [numQueries]CommandID{}, change{}
 	m.pollAt = m.now.Add(m.cfg.PollEvery)
-	m.retryAt = time.Time{}
+	m.retryAt, m.writeAt = time.Time{}, time.Time{}
 	m.fights, m.yielded, m.refused = nil, false, nil
 }
 
@@ -213,7 +214,6 @@ func (m *Machine) readRelays(rs []guardstate.Relay) {
 	t := &m.tor
 	for _, r := range rs {
 		if old, ok := t.relays[r.Fingerprint]; ok && len(r.Addrs) == 0 && !t.live {
-			old.Listed = false
 			r = old // no live consensus: what was known is better than nothing
 		}
 		t.relays[r.Fingerprint] = r

@@ -3,6 +3,8 @@ package rotation
 import (
 	"fmt"
 	"strings"
+
+	"guardring/shmproto"
 )
 
 func (e ControlUp) String() string   { return "control-up tor=" + e.TorVersion }
@@ -43,7 +45,7 @@ func (e *TorError) Error() string { return fmt.Sprintf("tor answered %d %s", e.C
 
 func (a Publish) String() string {
 	p := a.Publication
-	return fmt.Sprintf("publish seq=%d state=%d flags=%#x guards=%d receipt=%d/%d", p.Seq, p.State, p.Flags, len(p.Guards), p.Receipt.Status, p.Receipt.Reason)
+	return fmt.Sprintf("publish seq=%d %s flags=%#x guards=%d receipt=%s", p.Seq, stateName(p.State), p.Flags, len(p.Guards), receiptName(p.Receipt))
 }
 func (a SetConf) String() string {
 	var b strings.Builder
@@ -74,4 +76,25 @@ func (w What) String() string {
 		return names[w]
 	}
 	return fmt.Sprintf("What(%d)", uint8(w))
+}
+
+func stateName(s shmproto.MemberState) string {
+	return nameOf(int(s), "absent", "present", "observe-only", "refused", "left")
+}
+
+// receiptName names status and reason, "pending: still in use".
+func receiptName(r shmproto.Receipt) string {
+	s := nameOf(int(r.Status), "none", "pending", "applied", "refused", "failed")
+	if r.Reason == shmproto.ReasonNone {
+		return s
+	}
+	return s + ": " + nameOf(int(r.Reason), "", "too few guards", "restricted selection", "bridges", "relay", "control port", "setconf",
+		"include file", "unknown address", "overridden", "observe", "still in use")
+}
+
+func nameOf(n int, names ...string) string {
+	if n < len(names) {
+		return names[n]
+	}
+	return fmt.Sprint(n)
 }
