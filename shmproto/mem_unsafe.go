@@ -25,39 +25,36 @@ func copyWords(dst, src *byte, words int)
 // fence is a full barrier: no access moves across it in either direction.
 func fence()
 
-// storeWord and storeWords are all stores into shared memory. They are
-// variables so that a test's child process can count the stores and die at the
-// n-th one, word by word. An assembly function is never inlined, so production
-// code pays an indirect call instead of a direct one, a few times per record.
+// store and copyIn are all stores into shared memory. They are variables so that
+// a test's child process can count the stores and die at the n-th one, word by
+// word, in the same binary that runs all other tests. An assembly function is
+// never inlined, so production code pays one indirect call more, a few times a
+// record.
 var (
-	storeWord  = storeRelease64
-	storeWords = copyWords
+	// store writes the word at offset off of shared memory b, with release order.
+	store = storeShared
+	// copyIn copies len(src)/8 words of the private src to offset off of shared
+	// memory b. The stores have no order among themselves; a store behind them has.
+	copyIn = copyShared
 )
+
+func storeShared(b []byte, off int, v uint64) { storeRelease64(&b[off:][:8][0], v) }
+
+func copyShared(b []byte, off int, src []byte) {
+	if n := len(src) / 8; n > 0 {
+		copyWords(&b[off:][:8*n][0], &src[0], n)
+	}
+}
 
 // load returns the word at offset off of shared memory b, with acquire order.
 func load(b []byte, off int) uint64 { return loadAcquire64(&b[off:][:8][0]) }
 
-// store writes the word at offset off of shared memory b, with release order.
-func store(b []byte, off int, v uint64) { storeWord(&b[off:][:8][0], v) }
-
 // copyOut copies len(dst)/8 words from offset off of shared memory b into the
 // private dst. All of it is loaded before anything that follows.
 func copyOut(dst, b []byte, off int) {
-	n := len(dst) / 8
-	if n == 0 {
-		return
+	if n := len(dst) / 8; n > 0 {
+		copyWords(&dst[0], &b[off:][:8*n][0], n)
 	}
-	copyWords(&dst[0], &b[off:][:8*n][0], n)
-}
-
-// copyIn copies len(src)/8 words of the private src to offset off of shared
-// memory b. The stores have no order among themselves; a store behind it has.
-func copyIn(b []byte, off int, src []byte) {
-	n := len(src) / 8
-	if n == 0 {
-		return
-	}
-	storeWords(&b[off:][:8*n][0], &src[0], n)
 }
 
 // aligned reports whether b starts at a multiple of 8, as a mapping always does.
