@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
 )
 
 // obtainRegion takes the region over from the store if it is there whole, else
@@ -162,4 +161,3 @@ func (l *link) owner() *process {
 	})
 	return p
 }
-
