@@ -145,6 +145,9 @@ func (l *Ledger) full(err error) error {
 // Term returns the ledger's term.
 func (l *Ledger) Term() shmproto.Term { return l.header.Term }
 
+// Name returns the file's path.
+func (l *Ledger) Name() string { return l.dir.file(l.name()) }
+
 // Size returns the bytes of the file.
 func (l *Ledger) Size() int64 { return l.size }
 

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"guardring/host-agent/runner"
+	"guardring/host-agent/server"
+)
+
+// serve runs the server; SIGHUP reads the gateways anew.
+func serve(c *cli.Context) error {
+	cfg, err := load(c)
+	if err != nil {
+		return err
+	}
+	log := newLog()
+	sc := serverConfig(cfg)
+	store := sc.Store
+	if err := sc.FromSystemd(); err != nil {
+		return err
+	}
+	sc.Store = sc.Store || store
+	s, err := server.New(sc, log)
+	if err != nil {
+		return err
+	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	ctx, cancel := context.WithCancel(c.Context)
+	defer cancel()
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hup:
+				reload(c, s, log)
+			}
+		}
+	}()
+	return s.Run(ctx)
+}
+
+func reload(c *cli.Context, s *server.Server, log *slog.Logger) {
+	cfg, err := load(c)
+	if err == nil {
+		err = s.Apply(serverConfig(cfg).Gateways)
+	}
+	if err != nil {
+		log.Error("gateways not read anew, the old ones stay where the new ones fail", "error", err)
+		return
+	}
+	log.Info("gateways read anew", "gateways", len(cfg.Gateways))
+}
+
+func coordinate(c *cli.Context) error {
+	cfg, err := load(c)
+	if err != nil {
+		return err
+	}
+	return runner.Run(c.Context, runnerConfig(cfg), newLog())
+}
+
+const (
+	firstBackoff = 200 * time.Millisecond
+	lastBackoff  = 10 * time.Second
+	grace        = 5 * time.Second
+)
+
+// runBoth starts `serve` and `coordinate` with our own flags, so that neither
+// can take the other down, and starts one anew that died.
+func runBoth(c *cli.Context) error {
+	if _, err := load(c); err != nil {
+		return err
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	log := newLog()
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	args := os.Args[2:] // after the name of the command
+	servers := make(chan *os.Process, 1)
+	var work sync.WaitGroup
+	work.Go(func() { supervise(c.Context, log, servers, exe, append([]string{"serve"}, args...)) })
+	work.Go(func() { supervise(c.Context, log, nil, exe, append([]string{"coordinate"}, args...)) })
+	work.Go(func() {
+		var server *os.Process
+		for {
+			select {
+			case <-c.Context.Done():
+				return
+			case server = <-servers:
+			case <-hup:
+				if server != nil {
+					_ = server.Signal(syscall.SIGHUP)
+				}
+			}
+		}
+	})
+	work.Wait()
+	return nil
+}
+
+// supervise keeps one child running until ctx ends; then it asks it to end, and
+// kills it if it does not. started, if not nil, is told of each new child.
+func supervise(ctx context.Context, log *slog.Logger, started chan<- *os.Process, exe string, args []string) {
+	// The kernel sends Pdeathsig when the thread that started the child ends.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for backoff := firstBackoff; ctx.Err() == nil; backoff = min(2*backoff, lastBackoff) {
+		begun := time.Now()
+		cmd := exec.CommandContext(ctx, exe, args...)
+		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+		cmd.WaitDelay = grace
+		err := cmd.Start()
+		if err == nil {
+			if started != nil {
+				select {
+				case started <- cmd.Process:
+				case <-ctx.Done():
+				}
+			}
+			err = cmd.Wait()
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			err = errors.New("it ended by itself")
+		}
+		if time.Since(begun) > lastBackoff {
+			backoff = firstBackoff
+		}
+		log.Error("process ended, starting it again", "command", args[0], "after", backoff, "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(backoff):
+		}
+	}
+}

@@ -1,0 +1,62 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"guardring/internal/coordinator"
+)
+
+// Config is what a coordinator needs to know. Run checks everything at once.
+type Config struct {
+	RunDir    string             // the server's; absolute
+	LedgerDir string             // absolute; made if missing
+	Policy    coordinator.Policy // observe or disjoint
+	// Heartbeat of the lease; 0 is 1 s. Both coordinators must have the same.
+	Heartbeat time.Duration
+	// Rescan: how often all regions are looked at without a doorbell; 0 is 5 s.
+	Rescan time.Duration
+	// Retention and Hold go to the core; 0 is its default.
+	Retention, Hold time.Duration
+	// ShowFingerprints puts guards into the log.
+	ShowFingerprints bool
+	// StatusMode is the mode of RUN/coordinator.N.sock; 0 is 0600.
+	StatusMode fs.FileMode
+	// DoorbellBurst doorbells of one gateway are answered at once, then
+	// DoorbellRate a second; 0 is 64 and 100. More wait: the region is looked at
+	// once for all of them.
+	DoorbellBurst int
+	DoorbellRate  float64
+}
+
+func (c *Config) validate() error {
+	setDefault(&c.Heartbeat, time.Second)
+	setDefault(&c.Rescan, 5*time.Second)
+	setDefault(&c.StatusMode, 0o600)
+	setDefault(&c.DoorbellBurst, 64)
+	setDefault(&c.DoorbellRate, 100)
+	var errs []error
+	if !filepath.IsAbs(c.RunDir) {
+		errs = append(errs, fmt.Errorf("run directory %q: must be an absolute path", c.RunDir))
+	}
+	if !filepath.IsAbs(c.LedgerDir) {
+		errs = append(errs, fmt.Errorf("ledger directory %q: must be an absolute path", c.LedgerDir))
+	}
+	if c.Heartbeat < 10*time.Millisecond || c.Rescan < 10*time.Millisecond {
+		errs = append(errs, fmt.Errorf("heartbeat %s, rescan %s: neither may be below 10ms", c.Heartbeat, c.Rescan))
+	}
+	if c.DoorbellBurst < 1 || c.DoorbellRate <= 0 {
+		errs = append(errs, fmt.Errorf("doorbell burst %d, rate %g: both must be positive", c.DoorbellBurst, c.DoorbellRate))
+	}
+	return errors.Join(errs...)
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}

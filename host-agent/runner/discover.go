@@ -1,0 +1,165 @@
+package runner
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"guardring/internal/coordinator"
+	"guardring/internal/coordinator/election"
+	"guardring/shmproto"
+	"guardring/shmproto/ivshmem"
+)
+
+// discover dials what is served and not attached, redials what lost its server,
+// and drops gateways that a living server serves no more.
+func (r *runner) discover() {
+	now := time.Now()
+	names, served := r.served()
+	if r.board.gone() {
+		r.dialAside(boardSocket, now)
+	}
+	for _, name := range names {
+		if l := r.links[name]; l == nil || l.gone() {
+			r.dialAside(name+".sock", now)
+		}
+	}
+	if !served {
+		return // no server: go on with the old mappings
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.links)) {
+		if !slices.Contains(names, name) {
+			r.detach(name)
+			r.log.Info("gateway is served no more", "gateway", name)
+		}
+	}
+	for file := range r.dials {
+		if name := strings.TrimSuffix(file, ".sock"); file != boardSocket && !r.dials[file].busy && !slices.Contains(names, name) {
+			delete(r.dials, file)
+		}
+	}
+}
+
+// served lists the gateways that have a host socket, sorted; ok is false if the
+// lease board has none: then the server is down.
+func (r *runner) served() (names []string, ok bool) {
+	items, err := os.ReadDir(filepath.Join(r.cfg.RunDir, "host"))
+	if err != nil {
+		return nil, false
+	}
+	for _, item := range items {
+		name, isSocket := strings.CutSuffix(item.Name(), ".sock")
+		switch {
+		case item.Name() == boardSocket:
+			ok = true
+		case isSocket && !strings.HasPrefix(name, "."):
+			names = append(names, name)
+		}
+	}
+	return names, ok
+}
+
+// dialAside connects in a goroutine of its own, unless one is at it or it is
+// too early after the last failure.
+func (r *runner) dialAside(file string, now time.Time) {
+	d := r.dials[file]
+	if d == nil {
+		d = &dial{retry: firstRetry}
+		r.dials[file] = d
+	}
+	if d.busy || now.Before(d.next) {
+		return
+	}
+	d.busy = true
+	path := r.socket(file)
+	go func() {
+		c, err := ivshmem.Dial(path, vectors, dialTime)
+		r.dialled <- dialled{file, c, err}
+	}()
+}
+
+// connected takes in what dialAside brought.
+func (r *runner) connected(d dialled) {
+	state := r.dials[d.name]
+	if state == nil {
+		state = &dial{retry: firstRetry}
+		r.dials[d.name] = state
+	}
+	state.busy = false
+	err := d.err
+	if err == nil {
+		if err = r.adopt(d); err != nil {
+			_ = d.client.Close()
+		}
+	}
+	if err == nil {
+		delete(r.dials, d.name)
+		return
+	}
+	state.next = time.Now().Add(state.retry)
+	state.retry = min(2*state.retry, lastRetry)
+	if !state.told {
+		state.told = true
+		r.log.Warn("no seat yet", "socket", d.name, "error", err)
+	}
+}
+
+// adopt puts a new connection in the place of none or of an ended one.
+func (r *runner) adopt(d dialled) error {
+	if d.name == boardSocket {
+		return r.adoptBoard(d.client)
+	}
+	name := strings.TrimSuffix(d.name, ".sock")
+	l, err := attach(name, d.client, r.wake, newBucket(r.cfg.DoorbellBurst, r.cfg.DoorbellRate), func() { r.rung.Add(1) })
+	if err != nil {
+		return err
+	}
+	old := r.links[name]
+	same := old != nil && old.epoch == l.epoch
+	if old != nil {
+		old.close()
+	}
+	r.links[name] = l
+	// Fence before the first publication is read: an order of a predecessor that
+	// is still valid here was in its ledger before this.
+	l.host.SetLease(r.machine.Lease())
+	shmproto.Fence()
+	r.log.Info("gateway attached", "gateway", name, "seat", int(d.client.ID), "known", same)
+	if !r.acting() {
+		return nil
+	}
+	if grown, err := r.dir.Grown(r.history); err != nil || grown {
+		r.log.Info("a former coordinator has written after its ledger was read", "grown", grown, "error", err)
+		if err != nil || r.again() != nil {
+			r.elect(election.Failed{})
+			return nil
+		}
+		r.lookAll()
+		return nil
+	}
+	r.introduce(l)
+	return nil
+}
+
+func (r *runner) adoptBoard(c *ivshmem.Client) error {
+	b, err := newBoard(c)
+	if err != nil {
+		return err
+	}
+	b.succeed(r.board)
+	_ = r.board.client.Close()
+	r.board = b
+	r.show(r.machine.Lease())
+	r.log.Info("lease board attached again", "seat", b.seat)
+	return nil
+}
+
+// detach forgets a gateway's region.
+func (r *runner) detach(name string) {
+	r.links[name].close()
+	delete(r.links, name)
+	r.step(coordinator.GatewaySeen{At: time.Now(), Gateway: name, Present: false})
+}

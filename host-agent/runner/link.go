@@ -1,0 +1,140 @@
+package runner
+
+import (
+	"fmt"
+	"time"
+
+	"guardring/internal/killpoint"
+	"guardring/shmproto"
+	"guardring/shmproto/ivshmem"
+)
+
+const (
+	guestSeat     = ivshmem.PeerID(2)
+	vectorChanged = ivshmem.Vector(0)
+	vectors       = 2
+	dialTime      = 2 * time.Second
+	firstRetry    = 100 * time.Millisecond
+	lastRetry     = 5 * time.Second
+)
+
+// link is one attached region. The loop owns it, except rung and bell.
+type link struct {
+	name    string
+	client  *ivshmem.Client
+	region  *shmproto.Region
+	host    *shmproto.Host
+	epoch   [16]byte                    // of the region
+	seen    [shmproto.MaxMembers]uint64 // publication versions that were dealt with
+	known   [shmproto.MaxMembers]bool   // seen is valid
+	done    chan struct{}               // closed by close
+	bell    chan struct{}               // asks the ringer to ring; one waiting request is enough
+	retry   time.Duration               // back-off of the redial
+	dialing bool                        // a redial is under way
+}
+
+// attach makes a link of a connected client and starts its two goroutines. They
+// end when the client is closed.
+func attach(name string, c *ivshmem.Client, wake chan<- *link, b bucket, rung func()) (*link, error) {
+	region, err := shmproto.Open(c.Memory)
+	if err != nil {
+		return nil, fmt.Errorf("gateway %s: %w", name, err)
+	}
+	if got := region.Header().Gateway; got != name {
+		return nil, fmt.Errorf("gateway %s: the region says that it is %q", name, got)
+	}
+	if c.ID > 1 {
+		return nil, fmt.Errorf("gateway %s: the server gave us seat %d, want a host seat", name, c.ID)
+	}
+	l := &link{
+		name: name, client: c, region: region, host: region.Host(int(c.ID)), epoch: region.Header().RegionEpoch,
+		done: make(chan struct{}), bell: make(chan struct{}, 1), retry: firstRetry,
+	}
+	go l.wait(wake, b)
+	go l.ring(rung)
+	return l, nil
+}
+
+// wait hands the link to the loop whenever its doorbell was rung, not faster
+// than the bucket allows: what comes meanwhile is one doorbell.
+func (l *link) wait(wake chan<- *link, b bucket) {
+	bell := l.client.Interrupt(vectorChanged)
+	for {
+		if _, err := bell.Wait(); err != nil {
+			return // the loop has closed the client
+		}
+		if d := b.take(time.Now()); d > 0 {
+			select {
+			case <-time.After(d):
+			case <-l.done:
+				return
+			}
+			_, _ = bell.Drain() // what was rung meanwhile is seen by the same look
+		}
+		select {
+		case wake <- l:
+		case <-l.done:
+			return
+		}
+	}
+}
+
+// close gives the seat up. Nobody may use host or region any more.
+func (l *link) close() {
+	close(l.done)
+	close(l.bell)
+	_ = l.client.Close()
+}
+
+// ring rings the guest for each request. A hostile guest may block it.
+func (l *link) ring(rung func()) {
+	for range l.bell {
+		if l.client.Ring(guestSeat, vectorChanged) == nil {
+			rung()
+		}
+		killpoint.Here("doorbell-rung")
+	}
+}
+
+// ask asks the ringer to ring; a request that waits already serves both.
+func (l *link) ask() {
+	select {
+	case l.bell <- struct{}{}:
+	default:
+	}
+}
+
+// gone reports whether the connection to the server has ended. The memory and
+// the doorbells work on.
+func (l *link) gone() bool {
+	select {
+	case <-l.client.Gone():
+		return true
+	default:
+		return false
+	}
+}
+
+// bucket paces one gateway's doorbells. Times are data.
+type bucket struct {
+	burst, rate float64 // tokens at most, tokens a second
+	tokens      float64
+	at          time.Time
+}
+
+func newBucket(burst int, rate float64) bucket {
+	return bucket{burst: float64(burst), rate: rate, tokens: float64(burst)}
+}
+
+// take takes a token and returns how long to wait for it.
+func (b *bucket) take(now time.Time) time.Duration {
+	if !b.at.IsZero() {
+		b.tokens = min(b.burst, b.tokens+now.Sub(b.at).Seconds()*b.rate)
+	}
+	b.at = now
+	b.tokens--
+	if b.tokens >= 0 {
+		return 0
+	}
+	return time.Duration(-b.tokens / b.rate * float64(time.Second))
+}

@@ -1,0 +1,212 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"guardring/host-agent/ledger"
+	"guardring/host-agent/report"
+	"guardring/internal/coordinator"
+	"guardring/internal/coordinator/election"
+	"guardring/internal/statussock"
+	"guardring/shmproto"
+	"guardring/shmproto/ivshmem"
+)
+
+// boardSocket is the lease board's socket below RUN/host.
+const boardSocket = ".lease.sock"
+
+// runner is the loop's state. Nothing in it but rung may be touched by another
+// goroutine.
+type runner struct {
+	cfg Config
+	log *slog.Logger
+
+	dir     *ledger.Dir
+	machine *election.Machine
+	since   time.Time // when the machine came into its present role
+
+	board    *board
+	links    map[string]*link
+	dials    map[string]*dial // back-off of sockets without a link
+	wake     chan *link
+	dialled  chan dialled
+	requests chan chan report.Document
+
+	// While acting (and while taking over), else nil.
+	core    *coordinator.Coordinator
+	book    *ledger.Ledger
+	history ledger.History
+
+	publication shmproto.Publication // scratch
+	bookError   string               // why nothing can be made durable
+	rescan      bool                 // look at everything on the next rescan tick, seen or not
+	published   uint64
+	ordered     uint64
+	rung        atomic.Uint64
+	violations  map[string]*summary
+}
+
+// dial is the back-off of one socket.
+type dial struct {
+	busy  bool
+	retry time.Duration
+	next  time.Time
+	told  bool // the failure was logged
+}
+
+type dialled struct {
+	name   string
+	client *ivshmem.Client
+	err    error
+}
+
+// Run coordinates until ctx ends, which is no error: the lease is given up then
+// and the standby takes over at once. It waits for the server as long as need
+// be, and survives its restarts.
+func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
+	if err := cfg.validate(); err != nil {
+		return err
+	}
+	// The core checks its own part before anything is touched.
+	if _, err := coordinator.New(cfg.core(shmproto.Epoch{Number: 1})); err != nil {
+		return err
+	}
+	dir, err := ledger.Open(cfg.LedgerDir, time.Now())
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	r := &runner{
+		cfg: cfg, log: log, dir: dir, since: time.Now(),
+		links: map[string]*link{}, dials: map[string]*dial{}, violations: map[string]*summary{},
+		wake: make(chan *link, 64), dialled: make(chan dialled, 16), requests: make(chan chan report.Document),
+	}
+	if err := r.openBoard(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
+	defer r.closeAll()
+	status, err := statussock.Listen(filepath.Join(cfg.RunDir, "coordinator."+strconv.Itoa(r.board.seat)+".sock"), cfg.StatusMode)
+	if err != nil {
+		return err
+	}
+	statusCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	served := make(chan error, 1)
+	go func() { served <- status.Serve(statusCtx, r.document) }()
+	defer func() { cancel(); <-served }()
+	return r.loop(ctx, served)
+}
+
+func (c Config) core(e shmproto.Epoch) coordinator.Config {
+	return coordinator.Config{Epoch: e, Policy: c.Policy, Retention: c.Retention, Hold: c.Hold}
+}
+
+// openBoard waits for the server, takes a coordinator's seat, and starts the
+// election.
+func (r *runner) openBoard(ctx context.Context) error {
+	retry, told := firstRetry, ""
+	for ctx.Err() == nil {
+		b, err := dialBoard(r.socket(boardSocket))
+		if err == nil {
+			r.board = b
+			return r.begin()
+		}
+		if err.Error() != told {
+			told = err.Error()
+			r.log.Warn("waiting for the server", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(retry):
+		}
+		retry = min(2*retry, time.Second)
+	}
+	return nil
+}
+
+func (r *runner) begin() error {
+	highest, err := r.dir.Highest()
+	if err != nil {
+		return err
+	}
+	machine, actions, err := election.New(election.Config{
+		Seat: r.board.seat, Epoch: r.dir.Epoch(), Highest: highest, Own: r.board.read(r.board.seat),
+		Observe: r.cfg.Policy == coordinator.PolicyObserve,
+	})
+	if err != nil {
+		return err
+	}
+	r.machine = machine
+	r.log.Info("coordinator started", "seat", r.board.seat, "policy", string(r.cfg.Policy), "epoch", ledger.FormatEpoch(r.dir.Epoch()), "highest_term", highest, "pid", os.Getpid())
+	r.do(actions)
+	return nil
+}
+
+func (r *runner) socket(name string) string { return filepath.Join(r.cfg.RunDir, "host", name) }
+
+// loop owns everything until ctx ends or the status socket fails.
+func (r *runner) loop(ctx context.Context, served chan error) error {
+	lease := time.NewTicker(r.cfg.Heartbeat / election.TicksPerHeartbeat)
+	defer lease.Stop()
+	discover := time.NewTicker(min(r.cfg.Heartbeat, time.Second))
+	defer discover.Stop()
+	rescan := time.NewTicker(r.cfg.Rescan)
+	defer rescan.Stop()
+	r.discover()
+	r.elect(election.Tick{Other: r.board.other()})
+	for {
+		select {
+		case <-ctx.Done():
+			r.elect(election.Stop{})
+			return nil
+		case err := <-served:
+			served <- err
+			return fmt.Errorf("status socket: %w", err)
+		case l := <-r.wake:
+			if r.links[l.name] == l {
+				r.look(l)
+			}
+		case d := <-r.dialled:
+			r.connected(d)
+		case <-lease.C:
+			r.elect(election.Tick{Other: r.board.other()})
+		case now := <-discover.C:
+			r.discover()
+			r.step(coordinator.Tick{At: now})
+		case now := <-rescan.C:
+			r.lookAll()
+			r.summarise(now)
+		case answer := <-r.requests:
+			answer <- r.describe()
+		}
+	}
+}
+
+// document is called by status readers, in goroutines of their own.
+func (r *runner) document() any {
+	answer := make(chan report.Document, 1)
+	select {
+	case r.requests <- answer:
+		return <-answer
+	case <-time.After(2 * time.Second):
+		return map[string]string{"error": "the coordinator is busy"}
+	}
+}
+
+func (r *runner) closeAll() {
+	for _, l := range r.links {
+		l.close()
+	}
+	if r.book != nil {
+		_ = r.book.Close()
+	}
+	if r.board != nil {
+		_ = r.board.client.Close()
+	}
+}

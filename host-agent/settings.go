@@ -1,0 +1,136 @@
+package main
+
+import (
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+
+	"github.com/urfave/cli/v2"
+
+	"guardring/host-agent/config"
+	"guardring/host-agent/runner"
+	"guardring/host-agent/server"
+	"guardring/internal/configfile"
+	"guardring/internal/coordinator"
+)
+
+// settings are the flags that name the configuration or override it.
+func settings() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "configuration `FILE`", DefaultText: config.DefaultPath},
+		&cli.StringFlag{Name: "run-dir", Usage: "`DIR` of the sockets, instead of the configuration's"},
+		&cli.StringFlag{Name: "ledger-dir", Usage: "`DIR` of the ledger, instead of the configuration's"},
+		&cli.StringFlag{Name: "policy", Usage: "observe or disjoint, instead of the configuration's"},
+		&cli.StringFlag{Name: "heartbeat", Usage: "`DURATION`, instead of the configuration's"},
+		&cli.BoolFlag{Name: "show-fingerprints", Usage: "show whole fingerprints"},
+		&cli.StringSliceFlag{Name: "gateway", Usage: "one more gateway of this `NAME`; may be repeated"},
+	}
+}
+
+// load reads the configuration and lets the flags override it. Flags are
+// checked as the file is: they are put into one.
+func load(c *cli.Context) (config.Config, error) {
+	cfg, err := config.Load(c.String("config"))
+	if err != nil {
+		return config.Config{}, err
+	}
+	for _, name := range []string{"run-dir", "ledger-dir"} {
+		if dir := c.String(name); dir != "" {
+			abs, err := filepath.Abs(dir)
+			if err != nil {
+				return config.Config{}, err
+			}
+			if name == "run-dir" {
+				cfg.RunDir = abs
+			} else {
+				cfg.LedgerDir = abs
+			}
+		}
+	}
+	over := configfile.Decode("command line", nil, &struct{}{})
+	if text := c.String("policy"); text != "" {
+		if err := cfg.Policy.UnmarshalText([]byte(text)); err != nil {
+			over.Fault("--policy", err.Error(), "")
+		}
+	}
+	if text := c.String("heartbeat"); text != "" {
+		d, err := configfile.ParseDuration(text)
+		if err != nil {
+			over.Fault("--heartbeat", err.Error(), "want a duration such as 500ms or 1s")
+		}
+		cfg.Heartbeat = d
+	}
+	if c.Bool("show-fingerprints") {
+		cfg.ShowFingerprints = true
+	}
+	for _, name := range c.StringSlice("gateway") {
+		g := config.Gateway{}.Default().(config.Gateway)
+		g.Name = name
+		cfg.Gateways = append(cfg.Gateways, g)
+	}
+	if err := configfile.Join(over); err != nil {
+		return config.Config{}, err
+	}
+	return cfg, nil
+}
+
+func serverConfig(cfg config.Config) server.Config {
+	s := server.Config{RunDir: cfg.RunDir, StatusMode: fs.FileMode(cfg.StatusMode), Store: cfg.DescriptorStore}
+	for _, g := range cfg.Gateways {
+		one := server.Gateway{Name: g.Name, UID: int(g.Owner), GID: int(g.Group), Mode: fs.FileMode(g.Mode), Label: g.AppArmorProfile}
+		for _, u := range g.AllowUsers {
+			one.AllowUIDs = append(one.AllowUIDs, uint32(u))
+		}
+		for _, id := range g.AllowGroups {
+			one.AllowGIDs = append(one.AllowGIDs, uint32(id))
+		}
+		s.Gateways = append(s.Gateways, one)
+	}
+	return s
+}
+
+func runnerConfig(cfg config.Config) runner.Config {
+	return runner.Config{
+		RunDir: cfg.RunDir, LedgerDir: cfg.LedgerDir, Policy: coordinator.Policy(cfg.Policy),
+		Heartbeat: cfg.Heartbeat, Rescan: cfg.Rescan, Retention: cfg.Retention, Hold: cfg.Hold,
+		ShowFingerprints: cfg.ShowFingerprints, StatusMode: fs.FileMode(cfg.StatusMode),
+	}
+}
+
+func newLog() *slog.Logger { return slog.New(slog.NewTextHandler(os.Stderr, nil)) }
+
+func checkConfig(c *cli.Context) error {
+	cfg, err := load(c)
+	if err != nil {
+		return err
+	}
+	if _, err := server.New(serverConfig(cfg), newLog()); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.App.Writer, "the configuration is good: policy %s, %d gateways\n", cfg.Policy, len(cfg.Gateways))
+	return nil
+}
+
+func exampleConfig(c *cli.Context) error {
+	_, err := fmt.Fprint(c.App.Writer, config.Example)
+	return err
+}
+
+func version(c *cli.Context) error {
+	v, revision := "(devel)", ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if info.Main.Version != "" {
+			v = info.Main.Version
+		}
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				revision = " " + s.Value[:min(len(s.Value), 12)]
+			}
+		}
+	}
+	_, err := fmt.Fprintf(c.App.Writer, "guardring %s%s\n", v, revision)
+	return err
+}
