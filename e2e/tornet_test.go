@@ -5,9 +5,13 @@ package e2e
 
 import (
 	"context"
+	"flag"
+	"fmt"
 	"log"
 	"os"
+	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -21,6 +25,16 @@ import (
 // network is shared by all scenarios of a run; clients are each scenario's own.
 var network *tornet.Network
 
+// Binaries under test, built by TestMain with kill points.
+var hostBinary, guestBinary string
+
+// Guards with a special part; no scenario uses them for anything else.
+const (
+	guardMoves     = 11 // changes its address
+	guardIPv6      = 12 // listens on ::1 too
+	guardOtherPort = 13 // has another ORPort than all others
+)
+
 // echo is what clients reach through the exits.
 var echo *tornet.Echo
 
@@ -33,8 +47,23 @@ func run(m *testing.M) (code int) {
 	defer cancel()
 	starting, cancelStart := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancelStart()
-	var err error
-	network, err = tornet.Start(starting, tornet.Config{CacheDir: "../build/tornet-keys", Progress: func(s string) { log.Print(s) }})
+	bin, err := os.MkdirTemp("/tmp", "bin-")
+	if err != nil {
+		log.Print(err)
+		return 1
+	}
+	defer os.RemoveAll(bin)
+	if hostBinary, guestBinary, err = build(starting, bin); err != nil {
+		log.Print(err)
+		return 1
+	}
+	// Scenarios mostly wait; four at a time keep two cores busy and no more.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		log.Print(err)
+		return 1
+	}
+	network, err = tornet.Start(starting, tornet.Config{CacheDir: "../build/tornet-keys", IPv6: []int{guardIPv6},
+		OtherPort: []int{guardOtherPort}, Progress: func(s string) { log.Print(s) }})
 	if err != nil {
 		log.Printf("start private Tor network: %v", err)
 		return 1
@@ -51,6 +80,18 @@ func run(m *testing.M) (code int) {
 	}
 	defer echo.Close()
 	return m.Run()
+}
+
+// build builds both binaries with kill points into dir.
+func build(ctx context.Context, dir string) (host, guest string, err error) {
+	for name, pkg := range map[string]string{"guardring": "../host-agent", "guardring-guest": "../guest-agent"} {
+		cmd := exec.CommandContext(ctx, "go", "build", "-tags", "killpoints", "-o", filepath.Join(dir, name), pkg)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return "", "", fmt.Errorf("build %s: %w: %s", name, err, out)
+		}
+	}
+	return filepath.Join(dir, "guardring"), filepath.Join(dir, "guardring-guest"), nil
 }
 
 // client adds, starts and awaits a client, and removes it when the test ends.

@@ -28,6 +28,8 @@ type Rig struct {
 	Dir string
 	// Policy is observe or disjoint.
 	Policy string
+	// DescriptorStore has the server use a service manager's descriptor store.
+	DescriptorStore bool
 	// Gateways in the order of the configuration.
 	Gateways []*Gateway
 
@@ -39,6 +41,8 @@ type Rig struct {
 type Gateway struct {
 	Name string
 	Tors []*tornet.Client
+	// Options are more lines of the guest's configuration file; call WriteConfig after a change.
+	Options string
 
 	rig *Rig
 }
@@ -69,10 +73,25 @@ func (r *Rig) Add(name string, tors ...*tornet.Client) (*Gateway, error) {
 	if err := os.Mkdir(g.dir(), 0o700); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(g.ConfigFile(), []byte(g.config()), 0o600); err != nil {
+	for _, t := range tors {
+		if err := os.MkdirAll(filepath.Dir(g.IncludeFile(t)), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	if err := g.WriteConfig(); err != nil {
 		return nil, err
 	}
 	return g, r.WriteHostConfig()
+}
+
+// WriteConfig writes the guest's configuration file.
+func (g *Gateway) WriteConfig() error {
+	return os.WriteFile(g.ConfigFile(), []byte(g.config()), 0o600)
+}
+
+// IncludeFile is where the agent writes its exclusions for a Tor.
+func (g *Gateway) IncludeFile(t *tornet.Client) string {
+	return filepath.Join(t.Dir, "guardring", "guardring.conf")
 }
 
 // WriteHostConfig writes the host's configuration file for the present gateways and policy.

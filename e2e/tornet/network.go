@@ -25,6 +25,8 @@ type Config struct {
 	Families [][]int
 	// IPv6 are the numbers of the guards that also listen on ::1.
 	IPv6 []int
+	// OtherPort are the numbers of the guards whose ORPort is one above everybody else's: for firewalls by port.
+	OtherPort []int
 	// Progress is told what is being waited for; nil for silence.
 	Progress func(string)
 }
@@ -118,6 +120,9 @@ func (n *Network) start(ctx context.Context) error {
 	n.Authorities, n.Guards, n.Exits = all[:authorities], all[authorities:authorities+n.cfg.Guards], all[authorities+n.cfg.Guards:]
 	for _, g := range n.cfg.IPv6 {
 		n.Guards[g].IPv6Port = port + 2 + g
+	}
+	for _, g := range n.cfg.OtherPort {
+		n.Guards[g].Port++
 	}
 	for _, group := range n.cfg.Families {
 		var fps []string
@@ -219,6 +224,18 @@ func flagLines(ns, flag string) string {
 	return b.String()
 }
 
+// Move stops a relay, gives it another ORPort, and starts it again: to the network it has a new address.
+func (n *Network) Move(ctx context.Context, r *Relay, port int) error {
+	if err := r.Stop(); err != nil {
+		return err
+	}
+	r.Port = port
+	if err := r.writeTorrc(); err != nil {
+		return err
+	}
+	return r.Start(ctx)
+}
+
 // GuardByFingerprint finds a guard; nil if it is none of ours.
 func (n *Network) GuardByFingerprint(fp string) *Relay {
 	for _, g := range n.Guards {
@@ -262,6 +279,33 @@ func (n *Network) Stop() error {
 		return errors.Join(errs...)
 	}
 	return errors.Join(append(errs, os.RemoveAll(n.Dir))...)
+}
+
+// AwaitListed waits until a Tor's consensus shows the relay at its present address.
+func (r *Relay) AwaitListed(ctx context.Context, c *Client) error {
+	ctl := c.Control()
+	ev, cancel := ctl.Events()
+	defer cancel()
+	if _, err := ctl.Do("SETEVENTS NEWCONSENSUS"); err != nil {
+		return err
+	}
+	for {
+		ns, err := ctl.Info("ns/id/" + r.Fingerprint)
+		if err != nil {
+			return err
+		}
+		if strings.Contains(ns, fmt.Sprintf(" %s %d ", r.Address, r.Port)) {
+			return nil
+		}
+		select {
+		case _, ok := <-ev:
+			if !ok {
+				return fmt.Errorf("%s ended", c.Name)
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("%s is not listed at %s: %w", r.Name, r.Addr(), ctx.Err())
+		}
+	}
 }
 
 // Addr is the IPv4 ORPort as address:port.

@@ -1,0 +1,107 @@
+package rig
+
+import (
+	"slices"
+	"time"
+)
+
+// Status is what this package reads of `guardring status --json`.
+type Status struct {
+	Verdict      int           `json:"verdict"`
+	Summary      string        `json:"summary"`
+	Coordinators []Coordinator `json:"coordinators"`
+	Epoch        string        `json:"epoch"`
+	Term         uint64        `json:"term"`
+	Doorbells    uint64        `json:"doorbells"`
+	Members      []Member      `json:"members"`
+	Conflicts    []Conflict    `json:"conflicts"`
+}
+
+// Coordinator is one coordinator process.
+type Coordinator struct {
+	PID  int    `json:"pid"`
+	Role string `json:"role"`
+	Term uint64 `json:"term"`
+}
+
+// Member is one Tor as the coordinator knows it.
+type Member struct {
+	Member  string  `json:"member"`
+	State   string  `json:"state"`
+	Guards  []Guard `json:"guards"`
+	Receipt struct {
+		Status string `json:"status"`
+		Reason string `json:"reason"`
+	} `json:"receipt"`
+	Order struct {
+		Seq        uint64   `json:"seq"`
+		Exclusions []string `json:"exclusions"`
+	} `json:"order"`
+	Publication struct {
+		Seq uint64 `json:"seq"`
+	} `json:"publication"`
+	Stuck string `json:"stuck"`
+}
+
+// Guard is one guard of a member.
+type Guard struct {
+	Fingerprint string    `json:"fingerprint"`
+	InUse       bool      `json:"in_use"`
+	Primary     bool      `json:"primary"`
+	Ordered     time.Time `json:"ordered"`
+	Claimed     time.Time `json:"since"`
+}
+
+// Conflict is a guard that two members hold.
+type Conflict struct {
+	Fingerprint string    `json:"fingerprint"`
+	Incumbent   string    `json:"incumbent"`
+	Newcomer    string    `json:"newcomer"`
+	Since       time.Time `json:"since"`
+	State       string    `json:"state"`
+	Reason      string    `json:"reason"`
+}
+
+// Acting tells whether a coordinator acts.
+func (s Status) Acting() bool {
+	return slices.ContainsFunc(s.Coordinators, func(c Coordinator) bool { return c.Role == "acting" })
+}
+
+// FirstSight is when the coordinator first saw two members hold the guard: the conflict's own date while it lasts, and
+// afterwards the later member's claim of it.
+func (s Status) FirstSight(fp string) (time.Time, bool) {
+	for _, c := range s.Conflicts {
+		if c.Fingerprint == fp {
+			return c.Since, true
+		}
+	}
+	for _, m := range s.Members {
+		for _, g := range m.Guards {
+			switch {
+			case g.Fingerprint != fp || g.Ordered.IsZero():
+			case g.Claimed.IsZero():
+				return g.Ordered, true
+			default:
+				return g.Claimed, true
+			}
+		}
+	}
+	return time.Time{}, false
+}
+
+// Member finds a member by name; its zero value if there is none.
+func (s Status) Member(name string) Member {
+	for _, m := range s.Members {
+		if m.Member == name {
+			return m
+		}
+	}
+	return Member{}
+}
+
+// Holds tells whether the coordinator has seen the member hold the guard.
+func (s Status) Holds(member, fp string) bool {
+	return slices.ContainsFunc(s.Member(member).Guards, func(g Guard) bool {
+		return g.Fingerprint == fp && (g.InUse || g.Primary)
+	})
+}
