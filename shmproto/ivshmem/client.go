@@ -29,6 +29,9 @@ var (
 // maxPath is the longest path of a unix socket (unix(7): sun_path less its NUL).
 const maxPath = 107
 
+// queueRetry is how long Dial waits when the server's queue is full.
+const queueRetry = 20 * time.Millisecond
+
 // Client is a peer's place in a region: what QEMU sets up at start. Its methods
 // may be called concurrently, Close excepted.
 //
@@ -61,6 +64,11 @@ func Dial(path string, vectors int, timeout time.Duration) (*Client, error) {
 	}
 	deadline := time.Now().Add(timeout)
 	conn, err := net.DialTimeout("unix", path, timeout)
+	for errors.Is(err, syscall.EAGAIN) && time.Until(deadline) > queueRetry {
+		// The server's queue is full. There is no event for room in it.
+		time.Sleep(queueRetry)
+		conn, err = net.DialTimeout("unix", path, time.Until(deadline))
+	}
 	switch {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return nil, fmt.Errorf("ivshmem server %s: is the server running? %w", path, err)
