@@ -1,0 +1,259 @@
+// Package config is the guest agent's configuration file: strict YAML, every
+// fault reported with its line and remedy.
+//
+// Trust: the administrator writes the file; it may be wrong, not hostile.
+package config
+
+import (
+	_ "embed"
+	"fmt"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"guardring/guest-agent/discovery"
+	"guardring/internal/configfile"
+	"guardring/shmproto"
+)
+
+// DefaultPath is where the file lies unless --config says otherwise.
+const DefaultPath = "/etc/guardring/guest.yaml"
+
+// Example is a commented file in which every setting has its default.
+//
+//go:embed example.yaml
+var Example string
+
+// Config is the agent's configuration.
+type Config struct {
+	// Region is the socket of the ivshmem server for this gateway.
+	Region string `yaml:"region"`
+	// RunDir holds the status socket and the writer locks. All agents of one
+	// gateway must share it.
+	RunDir string `yaml:"run-dir"`
+	// User is the user that the agent runs as; `join` gives it the include files.
+	// "" is whoever runs the command.
+	User string `yaml:"user"`
+	// Instances are the Tors; empty: all that are found on this machine.
+	Instances []Instance `yaml:"instances"`
+	// Policy is obey or observe.
+	Policy string `yaml:"policy"`
+	// Circuits says what happens to circuits with streams through a guard that
+	// must go: linger or cut.
+	Circuits string `yaml:"circuits"`
+	// MinPassPercent is the least share of the network's guards that must stay
+	// usable, in percent.
+	MinPassPercent int `yaml:"min-pass-percent"`
+	// RequestTimeout bounds one request to a control port.
+	RequestTimeout time.Duration `yaml:"request-timeout"`
+	// SlowTick is how often everything is looked at although no event came.
+	SlowTick time.Duration `yaml:"slow-tick"`
+	// ShowFingerprints lets whole fingerprints into log and status.
+	ShowFingerprints bool `yaml:"show-fingerprints"`
+}
+
+// Instance is one Tor. What is empty is taken from where Debian puts an instance
+// of that name.
+type Instance struct {
+	Name         string `yaml:"name"`
+	Control      string `yaml:"control"`       // unix socket, or host:port
+	Cookie       string `yaml:"cookie"`        // "" is what Tor says
+	PasswordFile string `yaml:"password-file"` // first line; only if Tor takes a password
+	State        string `yaml:"state"`
+	Torrc        string `yaml:"torrc"`
+	Include      string `yaml:"include"`
+	Folder       string `yaml:"settings-folder"` // Whonix: /usr/local/etc/torrc.d
+	Group        string `yaml:"group"`           // a group that this Tor is in; `join` gives it the include file
+}
+
+// The values of Policy and Circuits.
+const (
+	PolicyObey     = "obey"
+	PolicyObserve  = "observe"
+	CircuitsLinger = "linger"
+	CircuitsCut    = "cut"
+)
+
+// Default returns the configuration of an empty file.
+func Default() Config {
+	return Config{
+		Region:         "/run/guardring/gateways/default.sock",
+		RunDir:         "/run/guardring-guest",
+		Policy:         PolicyObey,
+		Circuits:       CircuitsLinger,
+		MinPassPercent: 30,
+		RequestTimeout: 15 * time.Second,
+		SlowTick:       30 * time.Second,
+	}
+}
+
+// Load reads the file at path. An error is configfile.Faults.
+func Load(path string) (Config, error) {
+	c := Default()
+	if err := configfile.Load(path, &c); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}
+
+// StatusSocket is where the agent's status document is read.
+func (c *Config) StatusSocket() string { return filepath.Join(c.RunDir, "status.sock") }
+
+// maxSocketPath is the longest path of a unix socket (unix(7)).
+const maxSocketPath = 107
+
+// Check implements configfile.Checker.
+func (c *Config) Check(r *configfile.Report) {
+	absolute := func(key, path string, socket bool) {
+		switch {
+		case path == "":
+		case !filepath.IsAbs(path):
+			r.Fault(key, fmt.Sprintf("%q is not an absolute path", path), "begin it with /")
+		case socket && len(path) > maxSocketPath:
+			r.Fault(key, fmt.Sprintf("socket path of %d bytes, at most %d are possible", len(path), maxSocketPath), "use a shorter path")
+		}
+	}
+	oneOf := func(key, value string, words ...string) {
+		for _, w := range words {
+			if value == w {
+				return
+			}
+		}
+		r.Fault(key, fmt.Sprintf("%q is not known", value), "write "+strings.Join(words, " or "))
+	}
+	if c.Region == "" {
+		r.Fault("region", "no server socket", "name the gateway's socket, for instance /run/guardring/gateways/NAME.sock")
+	}
+	absolute("region", c.Region, true)
+	if c.RunDir == "" {
+		r.Fault("run-dir", "no directory", "name one, for instance /run/guardring-guest")
+	}
+	absolute("run-dir", c.RunDir, false)
+	if len(c.StatusSocket()) > maxSocketPath {
+		r.Fault("run-dir", fmt.Sprintf("the status socket's path has %d bytes, at most %d are possible", len(c.StatusSocket()), maxSocketPath), "use a shorter directory")
+	}
+	oneOf("policy", c.Policy, PolicyObey, PolicyObserve)
+	oneOf("circuits", c.Circuits, CircuitsLinger, CircuitsCut)
+	if c.MinPassPercent < 20 || c.MinPassPercent > 100 {
+		r.Fault("min-pass-percent", fmt.Sprintf("%d is out of range", c.MinPassPercent), "write 20 to 100; below 20 % Tor changes to another guard selection")
+	}
+	if c.RequestTimeout < time.Second || c.RequestTimeout > 10*time.Minute {
+		r.Fault("request-timeout", fmt.Sprintf("%s is out of range", c.RequestTimeout), "write 1s to 10m")
+	}
+	if c.SlowTick < 100*time.Millisecond || c.SlowTick > time.Minute {
+		r.Fault("slow-tick", fmt.Sprintf("%s is out of range", c.SlowTick), "write 100ms to 1m; the host's absence must be seen within a minute")
+	}
+	if len(c.Instances) > shmproto.MaxMembers {
+		r.Fault("instances", fmt.Sprintf("%d Tors", len(c.Instances)), fmt.Sprintf("a gateway has room for %d", shmproto.MaxMembers))
+	}
+	seen := map[string]bool{}
+	for i, in := range c.Instances {
+		key := func(k string) string { return fmt.Sprintf("instances[%d].%s", i, k) }
+		if !validName(in.Name) {
+			r.Fault(key("name"), fmt.Sprintf("%q is no instance name", in.Name), fmt.Sprintf("write 1 to %d letters, digits, - _ or .", shmproto.MaxNameLen))
+		} else if seen[in.Name] {
+			r.Fault(key("name"), fmt.Sprintf("%q is named twice", in.Name), "give each Tor a name of its own")
+		}
+		seen[in.Name] = true
+		if strings.Contains(in.Control, "/") {
+			absolute(key("control"), strings.TrimPrefix(in.Control, "unix:"), true)
+		} else if in.Control != "" && !strings.Contains(in.Control, ":") {
+			r.Fault(key("control"), fmt.Sprintf("%q is neither a socket's path nor host:port", in.Control), "write for instance /run/tor/control or 127.0.0.1:9051")
+		}
+		for k, p := range map[string]string{"cookie": in.Cookie, "password-file": in.PasswordFile, "state": in.State, "torrc": in.Torrc, "include": in.Include, "settings-folder": in.Folder} {
+			absolute(key(k), p, false)
+		}
+	}
+}
+
+func validName(name string) bool {
+	if name == "" || len(name) > shmproto.MaxNameLen {
+		return false
+	}
+	for i := range len(name) {
+		c := name[i]
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || i > 0 && (c == '-' || c == '_' || c == '.')) {
+			return false
+		}
+	}
+	return true
+}
+
+// Tors lists the Tors to serve, with every path filled in: the configured
+// instances, or those found below root ("/" in production).
+func (c *Config) Tors(root string) ([]Instance, error) {
+	if len(c.Instances) == 0 {
+		found, err := discovery.Find(root)
+		if err != nil {
+			return nil, err
+		}
+		if len(found) > shmproto.MaxMembers {
+			return nil, fmt.Errorf("%d Tors found, a gateway has room for %d: name the ones to serve in the configuration", len(found), shmproto.MaxMembers)
+		}
+		var out []Instance
+		for _, t := range found {
+			in := Instance{Name: t.Name}
+			in.fill(t)
+			out = append(out, in)
+		}
+		return out, nil
+	}
+	out := append([]Instance(nil), c.Instances...)
+	for i := range out {
+		in := &out[i]
+		t := discovery.Instance(root, in.Name)
+		if in.Name == discovery.Default {
+			t = discovery.DefaultTor(root)
+		}
+		in.fill(t)
+	}
+	return out, nil
+}
+
+// fill takes from t what is empty. A Tor that is reached elsewhere than where
+// Debian puts one has its files elsewhere, too: they are not guessed.
+func (in *Instance) fill(t discovery.Tor) {
+	if in.Control != "" && in.Control != t.Control {
+		if in.Torrc != "" && in.Include == "" {
+			in.Include = filepath.Join(filepath.Dir(in.Torrc), "guardring", in.Name+".conf")
+		}
+		return
+	}
+	for _, f := range []struct {
+		to   *string
+		from string
+	}{
+		{&in.Control, t.Control}, {&in.State, t.State}, {&in.Torrc, t.Torrc}, {&in.Include, t.Include}, {&in.Folder, t.Folder}, {&in.Group, t.User},
+	} {
+		if *f.to == "" {
+			*f.to = f.from
+		}
+	}
+}
+
+// Owner looks up the user and group that own an instance's include file; -1
+// where nothing is to be changed.
+func (c *Config) Owner(in Instance) (uid, gid int, err error) {
+	uid, gid = -1, -1
+	if c.User != "" {
+		u, err := user.Lookup(c.User)
+		if err != nil {
+			return -1, -1, fmt.Errorf("user %s of the configuration: %w", c.User, err)
+		}
+		if uid, err = strconv.Atoi(u.Uid); err != nil {
+			return -1, -1, fmt.Errorf("user %s: %w", c.User, err)
+		}
+	}
+	if in.Group != "" {
+		// Debian names an instance's user and group alike. A group that does not
+		// exist means a Tor that is not Debian's: the creator's group stays.
+		if g, err := user.LookupGroup(in.Group); err == nil {
+			if gid, err = strconv.Atoi(g.Gid); err != nil {
+				return -1, -1, fmt.Errorf("group %s: %w", in.Group, err)
+			}
+		}
+	}
+	return uid, gid, nil
+}

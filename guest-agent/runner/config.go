@@ -1,0 +1,78 @@
+package runner
+
+import (
+	"log/slog"
+	"time"
+
+	"guardring/guest-agent/include"
+	"guardring/guest-agent/rotation"
+	"guardring/guest-agent/torctl"
+	"guardring/shmproto"
+)
+
+// Device is the agent's place in a region: package device, or a test's memory.
+type Device interface {
+	Memory() []byte        // the region, valid until Close
+	Ring() error           // rings both host seats; may block
+	Wait() error           // until we are rung; an error after Close
+	Gone() <-chan struct{} // the region's server has gone; memory and doorbells go on
+	Close() error
+}
+
+// Tor is one Tor to serve.
+type Tor struct {
+	Name    string // the member's name
+	Control torctl.Config
+	State   string       // state file; "" for none
+	Site    include.Site // Torrc and Include may be empty: then orders are refused with that reason
+}
+
+// Config of Run.
+type Config struct {
+	Tors []Tor
+	// Dial takes the guest seat. It is called again, with back-off, after an
+	// error and when the server has gone.
+	Dial func() (Device, error)
+	// Region names what Dial reaches, for log and status.
+	Region      string
+	Writer      int // our writer slot of the region's lock
+	Incarnation shmproto.Incarnation
+	// Rotation is the machines' configuration; Member is filled in.
+	Rotation rotation.Config
+	// SlowTick is how often everything is looked at although no event came.
+	SlowTick time.Duration
+	// LockPatience is how long another agent may hold the region's lock.
+	LockPatience time.Duration
+	// BackoffMin and BackoffMax bound the pauses between attempts to connect.
+	BackoffMin, BackoffMax time.Duration
+	// Leave, when closed, makes every member leave; Run then returns nil.
+	Leave <-chan struct{}
+	Log   *slog.Logger
+	// ShowFingerprints lets whole fingerprints into the log.
+	ShowFingerprints bool
+}
+
+// The defaults of Config.
+const (
+	DefaultSlowTick     = 30 * time.Second
+	DefaultLockPatience = time.Second
+	DefaultBackoffMin   = time.Second
+	DefaultBackoffMax   = time.Minute
+)
+
+func (c *Config) fill() {
+	for _, d := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{
+		{&c.SlowTick, DefaultSlowTick}, {&c.LockPatience, DefaultLockPatience},
+		{&c.BackoffMin, DefaultBackoffMin}, {&c.BackoffMax, DefaultBackoffMax},
+	} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+}

@@ -1,0 +1,206 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"guardring/guest-agent/include"
+	"guardring/guest-agent/rotation"
+	"guardring/guest-agent/torctl"
+	"guardring/internal/guardstate"
+	"guardring/internal/killpoint"
+)
+
+// eventNames are what a link subscribes to, as rotation.ControlUp promises.
+var eventNames = []string{"CIRC", "STREAM", "GUARD", "NEWCONSENSUS", "CONF_CHANGED"}
+
+// link keeps one Tor's control connection, for ever, and does what the machine
+// asks, one after another.
+type link struct {
+	tor  Tor
+	box  mailbox
+	wait backoff
+	// report hands an event to the loop: the machine steps it, in order.
+	report func(e rotation.Event, at time.Time)
+	// changed tells the loop what session this is now; why is nil when the
+	// control port is up.
+	changed func(session uint64, version string, why error)
+	// sent and closed tell the loop what was done, for the status.
+	sent   func(at time.Time)
+	closed func(id guardstate.CircuitID)
+
+	session uint64
+	busy    atomic.Int64 // nanoseconds spent waiting for Tor's answers
+}
+
+// run ends with ctx.
+func (l *link) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		conn, err := torctl.Dial(ctx, l.tor.Control)
+		if err == nil {
+			err = l.serve(ctx, conn)
+			_ = conn.Close()
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		l.session++
+		l.changed(l.session, "", err)
+		l.idle(ctx, l.wait.next())
+	}
+}
+
+// idle waits. Files are still written: a member may leave while Tor is away.
+func (l *link) idle(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			return
+		case <-l.box.ready:
+			for _, c := range l.box.take() {
+				if w, ok := c.action.(rotation.WriteInclude); ok && c.session == l.session {
+					l.done(w.ID, l.write(w))
+				}
+			}
+		}
+	}
+}
+
+// serve works with a connection until it ends, and says why it did.
+func (l *link) serve(ctx context.Context, conn *torctl.Conn) error {
+	if err := conn.Subscribe(ctx, eventNames...); err != nil {
+		return err
+	}
+	r, err := conn.Do(ctx, "GETINFO version")
+	if err != nil {
+		return err
+	}
+	var version string
+	if v := r.Values("version"); len(v) > 0 {
+		version, _, _ = strings.Cut(v[0], " ")
+	}
+	l.session++
+	l.changed(l.session, version, nil)
+	l.wait.reset()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-conn.Failed():
+			return conn.Err()
+		case <-conn.Ready():
+			at := time.Now()
+			for _, e := range conn.Take() {
+				l.event(ctx, conn, e, at)
+			}
+		case <-l.box.ready:
+			for _, c := range l.box.take() {
+				if c.session == l.session {
+					l.perform(ctx, conn, c.action)
+				}
+			}
+		}
+	}
+}
+
+// event passes an event of Tor on. One that cannot be parsed is dropped and the
+// whole truth is asked for.
+func (l *link) event(ctx context.Context, conn *torctl.Conn, e torctl.Event, at time.Time) {
+	parsed, err := translate(e)
+	if e.Name == torctl.Resync || err != nil {
+		for _, what := range []rotation.What{rotation.QueryEntryGuards, rotation.QueryCircuits} {
+			if answer, err := l.query(ctx, conn, rotation.Query{What: what}); err == nil {
+				l.report(answer, at)
+			}
+		}
+		l.report(rotation.ConfChanged{Keys: rotation.ConfigKeys()}, at)
+		l.report(rotation.ConsensusArrived{}, at)
+		return
+	}
+	if parsed != nil {
+		l.report(parsed, at)
+	}
+}
+
+// perform does one action and reports its end.
+func (l *link) perform(ctx context.Context, conn *torctl.Conn, a rotation.Action) {
+	switch a := a.(type) {
+	case rotation.SetConf:
+		at := time.Now()
+		_, err := l.do(ctx, conn, setConf(a.Settings))
+		l.sent(at)
+		killpoint.Here("setconf-sent")
+		l.done(a.ID, err)
+	case rotation.ResetConf:
+		_, err := l.do(ctx, conn, "RESETCONF "+strings.Join(a.Keys, " "))
+		l.done(a.ID, err)
+	case rotation.WriteInclude:
+		l.done(a.ID, l.write(a))
+	case rotation.CloseCircuit:
+		request := "CLOSECIRCUIT " + string(a.Circuit)
+		if a.IfUnused {
+			request += " IfUnused"
+		}
+		_, err := l.do(ctx, conn, request)
+		if err == nil {
+			l.closed(a.Circuit)
+			killpoint.Here("circuits-closed")
+		}
+		l.done(a.ID, err)
+	case rotation.Query:
+		answer, err := l.query(ctx, conn, a)
+		if err == nil {
+			l.report(answer, time.Now())
+		}
+		l.done(a.ID, err)
+	}
+}
+
+func (l *link) write(a rotation.WriteInclude) error {
+	if l.tor.Site.Include == "" {
+		return errors.New("no include file is configured")
+	}
+	err := include.Write(l.tor.Site.Include, a.Text)
+	if err == nil {
+		killpoint.Here("include-written")
+	}
+	return err
+}
+
+// done reports the end of a command, with Tor's refusals in the core's form.
+func (l *link) done(id rotation.CommandID, err error) {
+	var refusal *torctl.Error
+	if errors.As(err, &refusal) {
+		err = &rotation.TorError{Code: refusal.Code, Text: refusal.Text}
+	}
+	l.report(rotation.CommandDone{ID: id, Err: err}, time.Now())
+}
+
+// do sends a request and counts the time that Tor takes.
+func (l *link) do(ctx context.Context, conn *torctl.Conn, request string) (torctl.Reply, error) {
+	start := time.Now()
+	defer func() { l.busy.Add(int64(time.Since(start))) }()
+	return conn.Do(ctx, request)
+}
+
+// setConf writes one SETCONF. Several settings of one key are its lines.
+func setConf(settings []rotation.Setting) string {
+	var b strings.Builder
+	b.WriteString("SETCONF")
+	for _, s := range settings {
+		b.WriteString(" " + s.Key + "=" + quote(s.Value))
+	}
+	return b.String()
+}
+
+// quote writes a QuotedString (control-spec).
+func quote(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+}

@@ -1,0 +1,191 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"guardring/guest-agent/rotation"
+)
+
+// loop owns the machines and the region. Everything in it is used by one
+// goroutine only.
+type loop struct {
+	cfg     Config
+	members []*member
+	shore   shore // the region and what is shown in it
+	host    hostWatch
+	started time.Time
+
+	work    chan func() // what happened, to be called here
+	asks    chan chan Document
+	nextAll time.Time // of the slow tick
+	wakeups uint64    // by our own timer
+	leaving bool
+	leaveBy time.Time // until when the region may keep us from leaving
+}
+
+// leavePatience is how long leaving waits for the region to take the last
+// publications.
+const leavePatience = 5 * time.Second
+
+// Agent is a guest agent that can be asked for its status.
+type Agent struct{ l *loop }
+
+// New checks cfg and makes an agent, which does nothing before Run.
+func New(cfg Config) (*Agent, error) {
+	cfg.fill()
+	if len(cfg.Tors) == 0 {
+		return nil, errors.New("no Tor to serve")
+	}
+	l := &loop{cfg: cfg, work: make(chan func(), 64), asks: make(chan chan Document)}
+	l.shore.loop = l
+	for _, t := range cfg.Tors {
+		m, err := newMember(l, t)
+		if err != nil {
+			return nil, err
+		}
+		l.members = append(l.members, m)
+	}
+	return &Agent{l}, nil
+}
+
+// Run serves until ctx ends, or until all members have left after Config.Leave.
+// It returns nil in both cases.
+func (a *Agent) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	l := a.l
+	l.started = time.Now()
+	for _, m := range l.members {
+		m.connect(l.post(ctx))
+		wg.Go(func() { m.link.run(ctx) })
+		m.watchState(ctx, &wg)
+	}
+	wg.Go(func() { l.shore.dial(ctx, l.post(ctx)) })
+	err := l.run(ctx)
+	cancel()
+	wg.Wait()
+	for len(l.work) > 0 { // a device may be among it, which must be closed
+		(<-l.work)()
+	}
+	l.shore.close()
+	return err
+}
+
+// Status asks the running loop for its status. It may be called from any
+// goroutine.
+func (a *Agent) Status() any {
+	answer := make(chan Document, 1)
+	t := time.NewTimer(2 * time.Second)
+	defer t.Stop()
+	select {
+	case a.l.asks <- answer:
+		return <-answer
+	case <-t.C:
+		return map[string]string{"error": "the agent's loop does not answer"}
+	}
+}
+
+// post returns a function that hands work to the loop, in order. When ctx has
+// ended it may drop the work, and then returns false.
+func (l *loop) post(ctx context.Context) func(func()) bool {
+	return func(f func()) bool {
+		select {
+		case l.work <- f:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+func (l *loop) run(ctx context.Context) error {
+	l.nextAll = time.Now().Add(l.cfg.SlowTick)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	leave := l.cfg.Leave
+	for {
+		now := time.Now()
+		l.tick(now)
+		l.shore.flush(now)
+		if l.gone(now) {
+			return nil
+		}
+		timer.Reset(l.next().Sub(now))
+		select {
+		case <-ctx.Done():
+			return nil
+		case f := <-l.work:
+			f()
+			for range len(l.work) { // what waits already, before anything is shown
+				(<-l.work)()
+			}
+		case <-l.shore.rung:
+			l.shore.readOrders(time.Now())
+		case answer := <-l.asks:
+			answer <- l.document(time.Now())
+		case <-leave:
+			leave, l.leaving = nil, true
+			l.leaveBy = time.Now().Add(leavePatience)
+			l.cfg.Log.Info("leaving: every exclusion is lifted")
+			for _, m := range l.members {
+				m.leave()
+			}
+		case <-timer.C:
+			l.wakeups++
+		}
+	}
+}
+
+// next is when the loop must look again although nothing happened.
+func (l *loop) next() time.Time {
+	next := l.nextAll
+	for _, m := range l.members {
+		if !m.wake.IsZero() && m.wake.Before(next) {
+			next = m.wake
+		}
+	}
+	if t := l.shore.retryAt; !t.IsZero() && t.Before(next) {
+		next = t
+	}
+	if l.leaving && l.leaveBy.Before(next) {
+		next = l.leaveBy
+	}
+	return next
+}
+
+// tick does what is due. Machines that want to be woken before the next slow
+// tick are woken by the one that comes with it, so that an idle agent has one
+// timer.
+func (l *loop) tick(now time.Time) {
+	all := !now.Before(l.nextAll)
+	if all {
+		l.nextAll = now.Add(l.cfg.SlowTick)
+		l.host.look(l, now)
+		l.shore.check(now)
+		l.shore.readOrders(now)
+	}
+	for _, m := range l.members {
+		if !m.wake.IsZero() && !now.Before(m.wake) {
+			m.step(rotation.Tick{}, now)
+		}
+	}
+}
+
+// gone reports whether every member has left and the region shows it.
+func (l *loop) gone(now time.Time) bool {
+	if !l.leaving {
+		return false
+	}
+	for _, m := range l.members {
+		if !m.left {
+			return false
+		}
+		if m.pending != nil && l.shore.possible() && now.Before(l.leaveBy) {
+			return false
+		}
+	}
+	return true
+}
