@@ -1,8 +1,6 @@
 package report
 
 import (
-	"time"
-
 	"guardring/internal/coordinator"
 	"guardring/shmproto"
 )
@@ -58,12 +56,12 @@ func fromConflict(s coordinator.State, c coordinator.ConflictStatus) Conflict {
 		unanswered = unanswered || m.Member == c.Mover && m.Order.Unanswered
 	}
 	switch {
+	case c.Told.IsZero() && s.Policy == coordinator.PolicyObserve:
+		out.State = ConflictObserved
 	case c.Reason != "":
 		out.State = ConflictStuck
 	case c.Answer == shmproto.ReceiptRefused || c.Answer == shmproto.ReceiptFailed:
 		out.State = ConflictRefused
-	case c.Told == time.Time{} && s.Policy == coordinator.PolicyObserve:
-		out.State = ConflictObserved
 	case unanswered:
 		out.State = ConflictUnanswered
 	default:

@@ -1,0 +1,302 @@
+package runner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"guardring/host-agent/report"
+	"guardring/host-agent/server"
+	"guardring/internal/coordinator"
+	"guardring/internal/guardstate"
+	"guardring/internal/statussock"
+	"guardring/shmproto"
+	"guardring/shmproto/ivshmem"
+)
+
+// TestMain also is a coordinator process: with GUARDRING_COORDINATE set it runs
+// one with that Config, and kills itself after the effect GUARDRING_POINT.
+func TestMain(m *testing.M) {
+	text := os.Getenv("GUARDRING_COORDINATE")
+	if text == "" {
+		os.Exit(m.Run())
+	}
+	var cfg Config
+	if err := json.Unmarshal([]byte(text), &cfg); err != nil {
+		panic(err)
+	}
+	where := os.Getenv("GUARDRING_POINT")
+	point = func(name string) {
+		if name == where {
+			_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+			select {}
+		}
+		if name+"+stop" == where { // stop here, once, and go on when continued
+			where = ""
+			_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
+		}
+	}
+	if err := Run(context.Background(), cfg, slog.New(slog.NewTextHandler(os.Stderr, nil))); err != nil {
+		panic(err)
+	}
+}
+
+// rig is a real server with coordinators and guests.
+type rig struct {
+	t   testing.TB
+	cfg Config
+	srv *server.Server
+	end func()
+}
+
+func newRig(t testing.TB, policy coordinator.Policy, gateways ...string) *rig {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "gr")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	r := &rig{t: t, cfg: Config{
+		RunDir: dir + "/run", LedgerDir: dir + "/ledger", Policy: policy,
+		Heartbeat: 200 * time.Millisecond, Rescan: time.Second,
+	}}
+	r.serve(gateways...)
+	return r
+}
+
+// serve starts a server, in the place of the one before.
+func (r *rig) serve(gateways ...string) {
+	r.t.Helper()
+	cfg := server.Config{RunDir: r.cfg.RunDir, AcceptBurst: 1000, AcceptRate: 1000}
+	for _, name := range gateways {
+		cfg.Gateways = append(cfg.Gateways, server.Gateway{Name: name, UID: server.KeepID, GID: server.KeepID})
+	}
+	srv, err := server.New(cfg, quiet())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- srv.Run(ctx) }()
+	r.srv = srv
+	stopped := false
+	r.end = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := <-done; err != nil {
+			r.t.Errorf("server: %v", err)
+		}
+	}
+	r.t.Cleanup(func() { r.end() })
+	r.eventually("the server's sockets", func() bool {
+		_, err := os.Stat(filepath.Join(r.cfg.RunDir, "host", boardSocket))
+		return err == nil
+	})
+}
+
+func quiet() *slog.Logger {
+	if testing.Verbose() {
+		return slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	return slog.New(slog.NewTextHandler(io.Discard, nil))
+}
+
+// eventually polls for what another process does, which tells us nothing.
+func (r *rig) eventually(what string, ok func() bool) {
+	r.t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			r.t.Fatalf("never happened: %s", what)
+		}
+	}
+}
+
+// coordinateHere runs a coordinator in this process.
+func (r *rig) coordinateHere() {
+	r.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- Run(ctx, r.cfg, quiet()) }()
+	r.t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			r.t.Errorf("coordinator: %v", err)
+		}
+	})
+	r.actingDocument()
+}
+
+// process is a coordinator in a process of its own.
+type process struct {
+	*exec.Cmd
+	log *strings.Builder
+}
+
+func (r *rig) coordinate(where string) *process {
+	r.t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	text, err := json.Marshal(r.cfg)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	p := &process{exec.Command(exe), &strings.Builder{}}
+	p.Env = append(os.Environ(), "GUARDRING_COORDINATE="+string(text), "GUARDRING_POINT="+where)
+	p.Stderr = p.log
+	if err := p.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() {
+		_ = p.Process.Kill()
+		_ = p.Wait()
+		if r.t.Failed() {
+			r.t.Logf("coordinator %d:\n%s", p.Process.Pid, p.log)
+		}
+	})
+	return p
+}
+
+// documents returns what the coordinators that answer say.
+func (r *rig) documents() (docs []report.Document) {
+	for n := range 2 {
+		data, err := statussock.Fetch(filepath.Join(r.cfg.RunDir, "coordinator."+strconv.Itoa(n)+".sock"), "", 200*time.Millisecond)
+		var d report.Document
+		if err == nil && json.Unmarshal(data, &d) == nil {
+			docs = append(docs, d)
+		}
+	}
+	return docs
+}
+
+// actingDocument waits for a coordinator that acts and knows every gateway.
+func (r *rig) actingDocument() (acting report.Document) {
+	r.t.Helper()
+	r.eventually("a coordinator acts", func() bool {
+		for _, d := range r.documents() {
+			if d.Self.Role == report.RoleActing && len(d.Gateways) > 0 {
+				acting = d
+				return true
+			}
+		}
+		return false
+	})
+	return acting
+}
+
+// guest is a gateway's agent with one member.
+type guest struct {
+	t      testing.TB
+	client *ivshmem.Client
+	region *shmproto.Region
+	side   *shmproto.Guest
+	pub    shmproto.Publication
+	order  shmproto.Order
+}
+
+func (r *rig) guest(name string) *guest {
+	r.t.Helper()
+	c, err := ivshmem.Dial(filepath.Join(r.cfg.RunDir, "gateways", name+".sock"), vectors, dialTime)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { c.Close() })
+	region, err := shmproto.Open(c.Memory)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return &guest{t: r.t, client: c, region: region, side: region.Guest(0, shmproto.Incarnation(time.Now().UnixNano()))}
+}
+
+// fp is a fingerprint whose first byte is n.
+func fp(n int) guardstate.Fingerprint { return guardstate.Fingerprint{byte(n), byte(n >> 8), 1} }
+
+// publish shows a member whose sample is the given guards, the first three of
+// them primary and the first in use, and rings.
+func (g *guest) publish(sample ...int) {
+	g.t.Helper()
+	g.show(sample...)
+	for seat := range 2 {
+		if err := g.client.Ring(ivshmem.PeerID(seat), vectorChanged); err != nil {
+			g.t.Fatal(err)
+		}
+	}
+}
+
+// show is publish without the doorbell.
+func (g *guest) show(sample ...int) {
+	g.t.Helper()
+	g.pub.Seq++
+	g.pub.Member, g.pub.State, g.pub.Selection = "default", shmproto.MemberPresent, shmproto.SelectionDefault
+	g.pub.NumPrimary, g.pub.PassPercent = 3, 100
+	g.pub.Guards = g.pub.Guards[:0]
+	for i, n := range sample {
+		f := shmproto.GuardListed | shmproto.GuardFiltered
+		if i < 3 {
+			f |= shmproto.GuardPrimary
+		}
+		if i == 0 {
+			f |= shmproto.GuardInUse | shmproto.GuardConfirmed
+		}
+		g.pub.Guards = append(g.pub.Guards, shmproto.Guard{
+			Fingerprint: fp(n), Flags: f, Addrs: []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(n), 0, 1}), 9001)},
+		})
+	}
+	for held, _ := g.side.Lock().TryAcquire(); !held; held, _ = g.side.Lock().TryAcquire() {
+	}
+	defer g.side.Lock().Release()
+	if err := g.side.Publish(0, &g.pub); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// excludes waits for an order with exactly these guards.
+func (g *guest) excludes(r *rig, want ...int) {
+	g.t.Helper()
+	r.eventually("an order", func() bool { return g.told(want...) })
+}
+
+func (g *guest) told(want ...int) bool {
+	if err := g.side.ReadOrder(0, "default", &g.order); err != nil {
+		if len(want) > 0 || errors.Is(err, shmproto.ErrEmpty) {
+			return len(want) == 0
+		}
+		return false
+	}
+	if len(g.order.Exclusions) != len(want) {
+		return false
+	}
+	for i, n := range want {
+		if g.order.Exclusions[i] != fp(n) {
+			return false
+		}
+	}
+	return true
+}
+
+// samples of 20 guards in which only guard 1 is shared.
+func sampleA() []int { return append([]int{1}, numbers(20, 38)...) }
+func sampleB() []int { return append([]int{1}, numbers(60, 78)...) }
+
+func numbers(from, to int) (all []int) {
+	for n := from; n <= to; n++ {
+		all = append(all, n)
+	}
+	return all
+}
