@@ -211,12 +211,19 @@ func (c *Coordinator) end(m *member, reason string, over func(Exclusion) bool) {
 
 // adopt takes over the exclusions that are in force at a member that never had
 // an order in this epoch: the ledger was rebuilt, and to lift them would be a
-// guard change.
+// guard change. Until the first order, what the member shows is followed: an
+// exclusion that it drops was never told by us, so it does not count as told.
 func (c *Coordinator) adopt(m *member) {
-	if m.seq != 0 || len(m.exclusions) != 0 || m.pub.state != shmproto.MemberPresent {
+	if m.seq != 0 || m.pub.state != shmproto.MemberPresent {
 		return
 	}
 	var found []Exclusion
+	for _, x := range m.exclusions {
+		if i := m.pub.find(x.Key); i < 0 || m.pub.guards[i].has(shmproto.GuardExcluded) {
+			found = append(found, x)
+		}
+	}
+	kept := len(found)
 	for _, g := range m.pub.guards {
 		k := RelayKey(g.id)
 		known := slices.ContainsFunc(found, func(x Exclusion) bool { return x.Key == k })
@@ -224,7 +231,7 @@ func (c *Coordinator) adopt(m *member) {
 			found = append(found, Exclusion{Key: k, Since: c.now, Why: WhyAdopted})
 		}
 	}
-	if len(found) == 0 {
+	if len(found) == kept && kept == len(m.exclusions) {
 		return
 	}
 	slices.SortFunc(found, func(a, b Exclusion) int { return a.Key.Compare(b.Key) })

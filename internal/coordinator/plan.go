@@ -132,6 +132,9 @@ func (c *Coordinator) solveFor(m *member, least strength) (added []Exclusion, pr
 			return false
 		}
 		excluded[i] = true
+		if slices.ContainsFunc(added, func(x Exclusion) bool { return x.Key == k }) {
+			return true // the guard is shown twice
+		}
 		added = append(added, Exclusion{Key: k, Since: c.now, Why: o.why(mine != nil), For: o.other.name, Stamp: o.stamp})
 		return true
 	}

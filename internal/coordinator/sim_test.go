@@ -42,6 +42,7 @@ type sim struct {
 	mood []mood
 	left []bool
 	held map[Member][]Exclusion // the exclusions before the present step
+	seqs map[Member]uint64      // the orders' numbers before it
 	next int                    // the next relay that is nobody's
 }
 
@@ -226,7 +227,9 @@ func (s *sim) kill(boundary int) {
 
 func (s *sim) exclusions() map[Member][]Exclusion {
 	all := map[Member][]Exclusion{}
+	s.seqs = map[Member]uint64{}
 	for _, m := range s.h.core.members {
+		s.seqs[m.name] = m.seq
 		all[m.name] = slices.Clone(m.exclusions)
 	}
 	return all
@@ -240,7 +243,10 @@ func (s *sim) step(e Event) Ready {
 			s.t.Fatalf("the incumbent was moved: %s", n.Detail())
 		}
 	}
+	seqs := s.seqs
 	now := s.exclusions()
+	after := s.seqs
+	s.seqs = seqs
 	for m, before := range s.held {
 		for _, x := range before {
 			if !slices.ContainsFunc(now[m], func(y Exclusion) bool { return y.Key == x.Key }) {
@@ -251,7 +257,7 @@ func (s *sim) step(e Event) Ready {
 	for _, o := range r.Orders {
 		s.leastOrder(Member{o.Gateway, o.Order.Member}, now)
 	}
-	s.held = now
+	s.held, s.seqs = now, after
 	return r
 }
 
@@ -260,6 +266,9 @@ func (s *sim) mayLift(m Member, x Exclusion) {
 	s.t.Helper()
 	if !s.now.Before(x.Since.Add(s.h.cfg.Hold)) {
 		return
+	}
+	if x.Why == WhyAdopted && s.seqs[m] == 0 {
+		return // never ordered: it goes when the member drops it
 	}
 	for i, tor := range s.tors {
 		if tor.name() != m {
