@@ -1,0 +1,173 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"guardring/guest-agent/config"
+	"guardring/guest-agent/device"
+	"guardring/guest-agent/include"
+	"guardring/guest-agent/rotation"
+	"guardring/guest-agent/runner"
+	"guardring/guest-agent/torctl"
+	"guardring/internal/statussock"
+	"guardring/shmproto"
+)
+
+// memoryLimit is the soft limit of the Go heap: a gateway has 256 to 512 MB in
+// all, and the agent may have 15.
+const memoryLimit = 8 << 20
+
+// runAgent is the command run. SIGUSR1 makes all members leave.
+func runAgent(ctx context.Context, cfg config.Config, verbose bool) error {
+	debug.SetMemoryLimit(memoryLimit)
+	debug.SetGCPercent(50)
+	if err := os.MkdirAll(cfg.RunDir, 0o700); err != nil {
+		return fmt.Errorf("runtime directory: %w", err)
+	}
+	listener, err := statussock.Listen(cfg.StatusSocket(), 0o600)
+	if err != nil {
+		return hinted{err, "stop the other agent, or give this one another run-dir"}
+	}
+	leave := make(chan struct{})
+	usr1 := make(chan os.Signal, 1)
+	signal.Notify(usr1, syscall.SIGUSR1)
+	defer signal.Stop(usr1)
+	level := slog.LevelInfo
+	if verbose {
+		level = slog.LevelDebug
+	}
+	agent, release, err := newAgent(cfg, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})), leave)
+	if err != nil {
+		_ = listener.Close()
+		return err
+	}
+	defer release()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	served := make(chan error, 1)
+	go func() { served <- listener.Serve(ctx, agent.Status) }()
+	go func() {
+		select {
+		case <-usr1:
+			close(leave)
+		case <-ctx.Done():
+		}
+	}()
+	// Not being started by systemd is no error.
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		slog.Warn("systemd was not told that the agent is ready", "error", err)
+	}
+	err = agent.Run(ctx)
+	cancel()
+	return errors.Join(err, <-served)
+}
+
+// newAgent puts the agent together. release gives its writer slot back.
+func newAgent(cfg config.Config, log *slog.Logger, leave <-chan struct{}) (agent *runner.Agent, release func(), err error) {
+	tors, err := torsOf(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	writer, err := device.TakeWriter(cfg.RunDir)
+	if err != nil {
+		return nil, nil, err
+	}
+	var inc [8]byte
+	rand.Read(inc[:])
+	agent, err = runner.New(runner.Config{
+		Tors: tors,
+		Dial: func() (runner.Device, error) {
+			d, err := device.Dial(cfg.Region)
+			if err != nil {
+				return nil, err
+			}
+			return d, nil
+		},
+		Region:      cfg.Region,
+		Writer:      writer.Slot,
+		Incarnation: shmproto.Incarnation(binary.LittleEndian.Uint64(inc[:])),
+		Rotation: rotation.Config{
+			Observe:        cfg.Policy == config.PolicyObserve,
+			Cut:            cfg.Circuits == config.CircuitsCut,
+			MinPassPercent: cfg.MinPassPercent,
+		},
+		SlowTick:         cfg.SlowTick,
+		Leave:            leave,
+		Log:              log,
+		ShowFingerprints: cfg.ShowFingerprints,
+	})
+	if err != nil {
+		_ = writer.Release()
+		return nil, nil, err
+	}
+	return agent, func() { _ = writer.Release() }, nil
+}
+
+// torsOf lists the Tors of the configuration with all that the runner needs.
+func torsOf(cfg config.Config) ([]runner.Tor, error) {
+	instances, err := instancesOf(cfg)
+	if err != nil {
+		return nil, err
+	}
+	var out []runner.Tor
+	for _, in := range instances {
+		password, err := readPassword(in.PasswordFile)
+		if err != nil {
+			return nil, fmt.Errorf("instance %s: %w", in.Name, err)
+		}
+		out = append(out, runner.Tor{
+			Name:    in.Name,
+			Control: torctl.Config{Address: in.Control, CookiePath: in.Cookie, Password: password, Timeout: cfg.RequestTimeout},
+			State:   in.State,
+			Site:    include.Site{Torrc: in.Torrc, Include: in.Include, Folder: in.Folder, UID: -1, GID: -1},
+		})
+	}
+	return out, nil
+}
+
+func instancesOf(cfg config.Config) ([]config.Instance, error) {
+	instances, err := cfg.Tors("/")
+	if err != nil {
+		return nil, err
+	}
+	if len(instances) == 0 {
+		return nil, hinted{errors.New("no Tor was found on this machine"), "install and start Tor, or name its control socket under instances: in the configuration"}
+	}
+	for _, in := range instances {
+		if in.Control == "" {
+			return nil, hinted{fmt.Errorf("instance %s has no control socket", in.Name), "set control: in the configuration"}
+		}
+	}
+	return instances, nil
+}
+
+// readPassword reads the first line of a file; "" is none.
+func readPassword(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("password file: %w", err)
+	}
+	defer f.Close()
+	line, err := bufio.NewReader(io.LimitReader(f, 4096)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("password file: %w", err)
+	}
+	return strings.TrimRight(line, "\r\n"), nil
+}

@@ -1,0 +1,153 @@
+// Command guardring-guest is the guest's side: it shows the host which guards
+// this gateway's Tors use, and gives up those that the host names.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"guardring/guest-agent/config"
+	"guardring/internal/configfile"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := newApp().RunContext(ctx, os.Args); err != nil {
+		printError(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// hinted is an error with what the user can do about it.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h hinted) Unwrap() error { return h.error }
+func (h hinted) Hint() string  { return h.hint }
+
+// printError writes "guardring-guest: error: ..." and then, where there is one,
+// "hint: ...".
+func printError(w io.Writer, err error) {
+	say := func(what, text string) {
+		for line := range strings.SplitSeq(text, "\n") {
+			fmt.Fprintf(w, "guardring-guest: %s: %s\n", what, line)
+		}
+	}
+	var faults configfile.Faults
+	if errors.As(err, &faults) {
+		for _, f := range faults {
+			say("error", f.Summary())
+			if f.Remedy != "" {
+				say("hint", f.Remedy)
+			}
+		}
+		return
+	}
+	say("error", err.Error())
+	var h interface{ Hint() string }
+	if errors.As(err, &h) {
+		say("hint", h.Hint())
+	}
+}
+
+func newApp() *cli.App {
+	configFlag := &cli.StringFlag{Name: "config", Aliases: []string{"c"}, Value: config.DefaultPath, Usage: "configuration `FILE`; the default may be missing"}
+	regionFlag := &cli.StringFlag{Name: "region", Usage: "the region's server `SOCKET` (overrides the file)"}
+	runDirFlag := &cli.StringFlag{Name: "run-dir", Usage: "`DIR` of the status socket and locks (overrides the file)"}
+	wholeFlag := &cli.BoolFlag{Name: "show-fingerprints", Usage: "show whole fingerprints"}
+	observeFlag := &cli.BoolFlag{Name: "observe", Usage: "publish only, obey no order (overrides the file)"}
+	return &cli.App{
+		Name:                 "guardring-guest",
+		Usage:                "keep this gateway's Tor entry guards apart from those of other gateways",
+		HideHelpCommand:      true,
+		EnableBashCompletion: true,
+		// main prints errors; urfave would exit by itself.
+		ExitErrHandler: func(*cli.Context, error) {},
+		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
+			return hinted{err, "guardring-guest --help, or --help after a command"}
+		},
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return hinted{fmt.Errorf("unknown command %q", c.Args().First()), "guardring-guest --help lists the commands"}
+			}
+			return cli.ShowAppHelp(c)
+		},
+		Commands: []*cli.Command{
+			{Name: "run", Usage: "serve this gateway's Tors until stopped",
+				Flags: []cli.Flag{configFlag, regionFlag, runDirFlag, observeFlag, wholeFlag, &cli.BoolFlag{Name: "debug", Usage: "log every event and action, with whole fingerprints"}},
+				Action: withConfig(func(c *cli.Context, cfg config.Config) error {
+					return runAgent(c.Context, cfg, c.Bool("debug"))
+				})},
+			{Name: "status", Usage: "show what the running agent knows, and what is wrong",
+				Flags: []cli.Flag{configFlag, runDirFlag, wholeFlag, &cli.BoolFlag{Name: "json", Usage: "one JSON document"}},
+				Action: withConfig(func(c *cli.Context, cfg config.Config) error {
+					return status(c.App.Writer, cfg, c.Bool("json"))
+				})},
+			{Name: "join", Usage: "prepare Tor's configuration (with a backup) and say what to restart",
+				Flags:  []cli.Flag{configFlag},
+				Action: withConfig(func(c *cli.Context, cfg config.Config) error { return join(c.App.Writer, cfg) })},
+			{Name: "leave", Usage: "lift every exclusion and restore Tor's configuration exactly",
+				Flags: []cli.Flag{configFlag, regionFlag, runDirFlag},
+				Action: withConfig(func(c *cli.Context, cfg config.Config) error {
+					return leave(c.Context, c.App.Writer, cfg)
+				})},
+			{Name: "check-config", Usage: "report every fault of the configuration at once",
+				Flags:  []cli.Flag{configFlag},
+				Action: withConfig(func(c *cli.Context, cfg config.Config) error { return checkConfig(c.App.Writer, cfg) })},
+			{Name: "example-config", Usage: "print a commented configuration in which everything has its default",
+				Action: func(c *cli.Context) error { _, err := io.WriteString(c.App.Writer, config.Example); return err }},
+			{Name: "version", Usage: "print the version", Action: version},
+		},
+	}
+}
+
+// withConfig reads the configuration, lets flags override it, and runs action.
+func withConfig(action func(*cli.Context, config.Config) error) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		if c.Args().Present() {
+			return hinted{fmt.Errorf("unexpected argument %q", c.Args().First()), "guardring-guest " + c.Command.Name + " --help"}
+		}
+		cfg := config.Default()
+		path := c.String("config")
+		if _, err := os.Stat(path); c.IsSet("config") || err == nil || !errors.Is(err, os.ErrNotExist) {
+			if cfg, err = config.Load(path); err != nil {
+				return err
+			}
+		}
+		if c.IsSet("region") {
+			cfg.Region = c.String("region")
+		}
+		if c.IsSet("run-dir") {
+			cfg.RunDir = c.String("run-dir")
+		}
+		if c.Bool("observe") {
+			cfg.Policy = config.PolicyObserve
+		}
+		if c.Bool("show-fingerprints") {
+			cfg.ShowFingerprints = true
+		}
+		return action(c, cfg)
+	}
+}
+
+func version(c *cli.Context) error {
+	v := "devel"
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		v = info.Main.Version
+	}
+	_, err := fmt.Fprintf(c.App.Writer, "guardring-guest %s %s %s/%s\n", v, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
+}

@@ -1,0 +1,180 @@
+// Package report shows the agent's status document to people: readable, with
+// what is wrong first, and fingerprints shortened.
+//
+// Trust: the document comes from the agent's own socket, which its user owns.
+// Texts in it may quote Tor; control characters are not passed on to the
+// terminal.
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"unicode"
+
+	"guardring/guest-agent/runner"
+)
+
+// shortLen is how many digits of a fingerprint are shown (guardstate's Short).
+const shortLen = 8
+
+// Parse reads the agent's document and shortens its fingerprints unless whole
+// ones are asked for.
+func Parse(b []byte, whole bool) (runner.Document, error) {
+	var d runner.Document
+	if err := json.Unmarshal(b, &d); err != nil {
+		return runner.Document{}, fmt.Errorf("read the agent's status: %w", err)
+	}
+	if d.PID == 0 {
+		var fault struct{ Error string }
+		if json.Unmarshal(b, &fault) == nil && fault.Error != "" {
+			return runner.Document{}, fmt.Errorf("the agent says: %s", fault.Error)
+		}
+		return runner.Document{}, fmt.Errorf("the socket's answer is not an agent's status")
+	}
+	if whole {
+		return d, nil
+	}
+	for i := range d.Members {
+		m := &d.Members[i]
+		for j := range m.Guards {
+			m.Guards[j].Fingerprint = short(m.Guards[j].Fingerprint)
+		}
+		for j := range m.Notices {
+			for k, g := range m.Notices[j].Guards {
+				m.Notices[j].Guards[k] = short(g)
+			}
+		}
+		if m.Order != nil {
+			for j, f := range m.Order.Exclusions {
+				m.Order.Exclusions[j] = short(f)
+			}
+		}
+	}
+	return d, nil
+}
+
+func short(f string) string {
+	if len(f) > shortLen {
+		return f[:shortLen]
+	}
+	return f
+}
+
+// Text writes the document for a terminal.
+func Text(w io.Writer, d runner.Document) error {
+	var b strings.Builder
+	if len(d.Faults) == 0 {
+		b.WriteString("all is well\n")
+	}
+	for _, f := range d.Faults {
+		who := f.Member
+		if who != "" {
+			who += ": "
+		}
+		fmt.Fprintf(&b, "PROBLEM  %s%s\n", who, f.Text)
+		if f.Hint != "" {
+			fmt.Fprintf(&b, "         %s\n", f.Hint)
+		}
+	}
+	b.WriteByte('\n')
+	if d.Region.Attached {
+		state := "connected"
+		if !d.Region.Connected {
+			state = "server away, memory goes on"
+		}
+		fmt.Fprintf(&b, "region   gateway %s, %s (%s)\n", d.Region.Gateway, state, d.Region.Path)
+	} else {
+		fmt.Fprintf(&b, "region   none (%s)\n", d.Region.Path)
+	}
+	if d.Host.Acting {
+		policy := "disjoint"
+		if d.Host.Observe {
+			policy = "observe: it gives no orders"
+		}
+		fmt.Fprintf(&b, "host     seat %d acts, term %d, policy %s\n", d.Host.Seat, d.Host.Term, policy)
+	} else {
+		b.WriteString("host     nobody acts\n")
+	}
+	for _, m := range d.Members {
+		member(&b, m)
+	}
+	_, err := io.WriteString(w, printable(b.String()))
+	return err
+}
+
+func member(b *strings.Builder, m runner.Member) {
+	control := "control port away"
+	if m.ControlUp {
+		control = "Tor " + m.TorVersion
+	}
+	fmt.Fprintf(b, "\n%s: %s, %s, selection %s, publication %d", m.Name, control, m.State, m.Selection, m.Seq)
+	if len(m.Flags) > 0 {
+		fmt.Fprintf(b, " (%s)", strings.Join(m.Flags, ", "))
+	}
+	b.WriteByte('\n')
+	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	if len(m.Guards) > 0 {
+		fmt.Fprint(t, "  GUARD\tUSE\tNOTES\n")
+	}
+	for _, g := range m.Guards {
+		use := ""
+		switch {
+		case g.InUse && g.Primary:
+			use = "in use, primary"
+		case g.InUse:
+			use = "in use"
+		case g.Primary:
+			use = "primary"
+		case g.Possible:
+			use = "perhaps primary"
+		}
+		var notes []string
+		for _, n := range []struct {
+			is   bool
+			word string
+		}{{g.Excluded, "excluded"}, {g.Confirmed, "confirmed"}, {g.Down, "down"}, {!g.Listed, "not listed"}} {
+			if n.is {
+				notes = append(notes, n.word)
+			}
+		}
+		fmt.Fprintf(t, "  %s\t%s\t%s\n", g.Fingerprint, use, strings.Join(notes, ", "))
+	}
+	t.Flush() // into a strings.Builder: cannot fail
+	if m.Order != nil {
+		fmt.Fprintf(b, "  order %d of term %d: %d exclusions", m.Order.Seq, m.Order.Term, len(m.Order.Exclusions))
+		if m.Receipt != nil {
+			fmt.Fprintf(b, "; %s", m.Receipt.Status)
+			if m.Receipt.Reason != "" {
+				fmt.Fprintf(b, " (%s)", m.Receipt.Reason)
+			}
+		}
+		if m.Timing.Setconf > 0 {
+			fmt.Fprintf(b, "; option set after %.1f ms (%.1f ms ours), %d circuits closed", m.Timing.Setconf, m.Timing.OwnShare, m.Timing.Closed)
+		}
+		b.WriteByte('\n')
+	}
+	for _, n := range m.Notices {
+		word := "note"
+		if n.Warn {
+			word = "warning"
+		}
+		fmt.Fprintf(b, "  %s %s: %s", n.At.Format("15:04:05"), word, n.Text)
+		if len(n.Guards) > 0 {
+			fmt.Fprintf(b, " [%s]", strings.Join(n.Guards, " "))
+		}
+		b.WriteByte('\n')
+	}
+}
+
+// printable replaces what a terminal could take for commands.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\n' && r != '\t' && !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+}
