@@ -154,9 +154,13 @@ func (p *pair) boot(c *tornet.Client, planted []*tornet.Relay) (oracle.View, err
 	if err := tornet.Ping(conn); err != nil {
 		return oracle.View{}, err
 	}
+	want := fingerprints(planted)
 	return oracle.Await(ctx, c, "use of the planted guards", func(v oracle.View) bool {
-		return len(v.Primary) >= len(planted) && slices.Equal(v.Primary[:len(planted)], fingerprints(planted)) &&
-			slices.Contains(v.InUse, planted[0].Fingerprint)
+		if !oracle.AllIn(v.InUse, want) {
+			_ = oracle.CloseStrays(c, want) // the next look tells whether they are gone
+		}
+		return oracle.AllIn(v.InUse, want) && len(v.Primary) >= len(planted) && slices.Equal(v.Primary[:len(planted)], want) &&
+			slices.Contains(v.InUse, want[0])
 	})
 }
 

@@ -34,6 +34,7 @@ type stage struct {
 	clients map[string]*tornet.Client
 	witness map[string]*witness
 	traffic map[string]*traffic
+	planted map[string][]string // fingerprints, by gateway
 	common  string
 	rivals  []string
 	seconds map[string]int
@@ -45,7 +46,7 @@ func (s *stage) say(format string, args ...any) {
 
 func run(ctx context.Context, cfg config) (err error) {
 	s := &stage{cfg: cfg, began: time.Now(), clients: map[string]*tornet.Client{}, witness: map[string]*witness{},
-		traffic: map[string]*traffic{}, rivals: gatewayNames[:2], seconds: map[string]int{}}
+		traffic: map[string]*traffic{}, planted: map[string][]string{}, rivals: gatewayNames[:2], seconds: map[string]int{}}
 	defer func() { err = errors.Join(err, s.stop()) }()
 	starting, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -118,6 +119,9 @@ func (s *stage) startTors(ctx context.Context) (err error) {
 			return err
 		}
 		s.clients[name] = c
+		for _, r := range planted[name] {
+			s.planted[name] = append(s.planted[name], r.Fingerprint)
+		}
 		gw, err := s.rig.Add(name, c)
 		if err != nil {
 			return err
@@ -139,13 +143,13 @@ func (s *stage) before(ctx context.Context) (snapshot, error) {
 	s.say("waiting until each carries requests through its planted guards")
 	out := snapshot{}
 	for _, name := range gatewayNames {
-		first := s.common
-		if name == "apps" {
-			first = s.net.Guards[5].Fingerprint
-		}
+		planted := s.planted[name]
 		v, err := oracle.Await(ctx, s.clients[name], "use of the planted guards", func(v oracle.View) bool {
 			done, _, _ := s.traffic[name].counts()
-			return done > 0 && len(v.Primary) == 3 && v.Primary[0] == first && slices.Contains(v.InUse, first) && len(v.Sample) >= 3
+			if !oracle.AllIn(v.InUse, planted) {
+				_ = oracle.CloseStrays(s.clients[name], planted) // the next look tells whether they are gone
+			}
+			return done > 0 && slices.Equal(v.Primary, planted) && slices.Contains(v.InUse, planted[0]) && oracle.AllIn(v.InUse, planted) && len(v.Sample) >= 3
 		})
 		if err != nil {
 			_, _, last := s.traffic[name].counts()

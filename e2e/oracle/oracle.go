@@ -6,6 +6,7 @@ package oracle
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -223,6 +224,30 @@ func Await(ctx context.Context, c *tornet.Client, what string, ok func(View) boo
 			return View{}, fmt.Errorf("%s: awaiting %s: %w; in use %v, primary %v", c.Name, what, ctx.Err(), short(v.InUse), short(v.Primary))
 		}
 	}
+}
+
+// CloseStrays closes circuits whose first hop is none of the given guards. While microdescriptors are missing, a starting Tor
+// takes an additional guard for a conflux leg; a planted scene must begin without such chance guards in use.
+func CloseStrays(c *tornet.Client, keep []string) error {
+	cs, err := Circuits(c)
+	if err != nil {
+		return err
+	}
+	for _, k := range cs {
+		if k.First == "" || k.OneHop() || slices.Contains(keep, k.First) {
+			continue
+		}
+		var reply *tornet.ReplyError
+		if _, err := c.Control().Do("CLOSECIRCUIT " + k.ID); err != nil && !errors.As(err, &reply) {
+			return err
+		}
+	}
+	return nil
+}
+
+// AllIn tells whether every element is in the set.
+func AllIn(elements, set []string) bool {
+	return !slices.ContainsFunc(elements, func(e string) bool { return !slices.Contains(set, e) })
 }
 
 func short(fps []string) []string {
