@@ -252,8 +252,17 @@ func childCount(mem []byte, n int) int {
 	return countUnderLock(r, n%10, n/10)
 }
 
+// countUnderLock starts when all writers have come. Between load and store it
+// dawdles, so that a lock that does not exclude is found out.
 func countUnderLock(r *Region, w, count int) int {
 	l := r.Guest(w, Incarnation(w+1)).Lock()
+	store(r.mem, counterOff+64*(w+1), 1)
+	for all := false; !all; runtime.Gosched() {
+		all = true
+		for v := range MaxWriters {
+			all = all && load(r.mem, counterOff+64*(v+1)) == 1
+		}
+	}
 	for range count {
 		for {
 			if held, _ := l.TryAcquire(); held {
@@ -261,7 +270,11 @@ func countUnderLock(r *Region, w, count int) int {
 			}
 			runtime.Gosched()
 		}
-		store(r.mem, counterOff, load(r.mem, counterOff)+1)
+		sum := load(r.mem, counterOff) + 1
+		for range 200 {
+			load(r.mem, counterOff)
+		}
+		store(r.mem, counterOff, sum)
 		fence()
 		l.Release()
 	}

@@ -126,7 +126,7 @@ func TestProcessPair(t *testing.T) {
 // Agents add to a plain word under the lock, as goroutines and as processes. A
 // lost addition is two agents in the lock at once.
 func TestLockExcludes(t *testing.T) {
-	const each = 3000
+	const each = 1000
 	f, mem := sharedRegion(t)
 	r, err := Open(mem)
 	if err != nil {
