@@ -14,6 +14,10 @@ import (
 	"guardring/shmproto/ivshmem"
 )
 
+// missingLimit is how often in a row a gateway must be missing before it counts
+// as served no more: a server that starts makes its sockets one by one.
+const missingLimit = 3
+
 // discover dials what is served and not attached, redials what lost its server,
 // and drops gateways that a living server serves no more.
 func (r *runner) discover() {
@@ -27,11 +31,14 @@ func (r *runner) discover() {
 			r.dialAside(name+".sock", now)
 		}
 	}
-	if !served {
-		return // no server: go on with the old mappings
+	if !served || r.board.gone() {
+		return // no server, or one that has just started: go on with the old mappings
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.links)) {
-		if !slices.Contains(names, name) {
+		l := r.links[name]
+		if slices.Contains(names, name) {
+			l.missing = 0
+		} else if l.missing++; l.missing >= missingLimit {
 			r.detach(name)
 			r.log.Info("gateway is served no more", "gateway", name)
 		}
@@ -141,6 +148,7 @@ func (r *runner) adopt(d dialled) error {
 		return nil
 	}
 	r.introduce(l)
+	r.rewrite(l)
 	return nil
 }
 

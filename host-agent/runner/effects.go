@@ -139,6 +139,18 @@ func (r *runner) write(so coordinator.SlotOrder) *link {
 	return l
 }
 
+// rewrite shows the orders of a region's members in it: its memory may be new.
+func (r *runner) rewrite(l *link) {
+	if !r.acting() {
+		return
+	}
+	for _, so := range r.core.Orders() {
+		if so.Gateway == l.name && r.write(so) != nil {
+			l.ask()
+		}
+	}
+}
+
 // introduce tells the core of a region and reads it.
 func (r *runner) introduce(l *link) {
 	l.known = [shmproto.MaxMembers]bool{}

@@ -104,8 +104,14 @@ func (r *rig) serve(gateways ...string) {
 	}
 	r.t.Cleanup(func() { r.end() })
 	r.eventually("the server's sockets", func() bool {
-		_, err := os.Stat(filepath.Join(r.cfg.RunDir, "host", boardSocket))
-		return err == nil
+		missing := false
+		for _, name := range append([]string{".lease"}, gateways...) {
+			for _, dir := range []string{"host", "gateways"} {
+				_, err := os.Stat(filepath.Join(r.cfg.RunDir, dir, name+".sock"))
+				missing = missing || err != nil && (dir == "host" || name != ".lease")
+			}
+		}
+		return !missing
 	})
 }
 

@@ -28,8 +28,7 @@ type link struct {
 	known   [shmproto.MaxMembers]bool   // seen is valid
 	done    chan struct{}               // closed by close
 	bell    chan struct{}               // asks the ringer to ring; one waiting request is enough
-	retry   time.Duration               // back-off of the redial
-	dialing bool                        // a redial is under way
+	missing int                         // how often in a row its socket was not there
 }
 
 // attach makes a link of a connected client and starts its two goroutines. They
@@ -47,7 +46,7 @@ func attach(name string, c *ivshmem.Client, wake chan<- *link, b bucket, rung fu
 	}
 	l := &link{
 		name: name, client: c, region: region, host: region.Host(int(c.ID)), epoch: region.Header().RegionEpoch,
-		done: make(chan struct{}), bell: make(chan struct{}, 1), retry: firstRetry,
+		done: make(chan struct{}), bell: make(chan struct{}, 1),
 	}
 	go l.wait(wake, b)
 	go l.ring(rung)

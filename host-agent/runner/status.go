@@ -1,8 +1,10 @@
 package runner
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"guardring/host-agent/ledger"
@@ -37,10 +39,16 @@ func (r *runner) describe() report.Document {
 	}
 	d := report.FromState(self, state)
 	d.At = time.Now()
-	for i := range d.Gateways {
-		if l := r.links[d.Gateways[i].Name]; l != nil {
-			d.Gateways[i].Attachment = uint64(l.region.Attachment())
+	// What is attached, also while the core is not asked (standby) or has just
+	// been thrown away (full disk).
+	for _, l := range r.sorted() {
+		i := slices.IndexFunc(d.Gateways, func(g report.Gateway) bool { return g.Name == l.name })
+		if i < 0 {
+			i = len(d.Gateways)
+			d.Gateways = append(d.Gateways, report.Gateway{Name: l.name, Present: true})
 		}
+		d.Gateways[i].Attachment = uint64(l.region.Attachment())
 	}
+	slices.SortFunc(d.Gateways, func(a, b report.Gateway) int { return cmp.Compare(a.Name, b.Name) })
 	return d
 }
