@@ -10,7 +10,13 @@ import (
 )
 
 // Restore replays a ledger into an empty core. An error names the first record
-// that cannot be true; the core must then be thrown away.
+// that is malformed; the core must then be thrown away.
+//
+// The records of a coordinator that was stopped, replaced and continued may
+// stand between the snapshot of its successor and the successor's own records.
+// So the history is not checked: for each subject the last record wins, except
+// that numbers never go back. Two claims may then have the same stamp; they are
+// given different ones in an order that is the same for every reader.
 func (c *Coordinator) Restore(records []Record) error {
 	if len(c.members) != 0 || !c.started.IsZero() {
 		panic("coordinator: Restore on a core that is not empty")
@@ -21,15 +27,7 @@ func (c *Coordinator) Restore(records []Record) error {
 		}
 	}
 	// The index is built at the end, so that it need not follow each change.
-	var all []*claim
-	for _, m := range c.members {
-		all = append(all, m.claims...)
-	}
-	slices.SortFunc(all, func(a, b *claim) int { return cmp.Compare(a.stamp.Counter, b.stamp.Counter) })
-	for i, cl := range all {
-		if i > 0 && all[i-1].stamp.Counter == cl.stamp.Counter {
-			return fmt.Errorf("ledger: claims of %s and %s have the same stamp %d", all[i-1].m.name, cl.m.name, cl.stamp.Counter)
-		}
+	for _, cl := range c.distinctStamps() {
 		c.file(cl)
 	}
 	// Nobody is shown yet, so there is nothing to plan.
@@ -38,6 +36,31 @@ func (c *Coordinator) Restore(records []Record) error {
 	}
 	c.dirty = c.dirty[:0]
 	return nil
+}
+
+// distinctStamps returns all claims in the order of their stamps, after giving
+// new counters in this order if two have the same one. Were they left alike,
+// each of two members could be told to move for the other.
+func (c *Coordinator) distinctStamps() []*claim {
+	var all []*claim
+	for _, m := range c.members {
+		all = append(all, m.claims...)
+	}
+	slices.SortFunc(all, func(a, b *claim) int {
+		return cmp.Or(cmp.Compare(a.stamp.Counter, b.stamp.Counter), a.stamp.At.Compare(b.stamp.At),
+			a.m.name.Compare(b.m.name), a.key.Compare(b.key))
+	})
+	alike := false
+	for i := 1; i < len(all); i++ {
+		alike = alike || all[i-1].stamp.Counter == all[i].stamp.Counter
+	}
+	if alike {
+		for i, cl := range all {
+			cl.stamp.Counter = uint64(i + 1)
+		}
+		c.stamp = max(c.stamp, uint64(len(all)))
+	}
+	return all
 }
 
 // apply takes in one record.
@@ -55,27 +78,17 @@ func (c *Coordinator) apply(r *Record) error {
 	}
 	m := c.byName[name]
 	if m == nil {
-		if r.Kind != RecordMember {
-			return fmt.Errorf("member %s is not known", name)
-		}
 		m = c.addMember(name)
 	}
 	switch r.Kind {
 	case RecordMember:
 		m.away, m.gone = r.Away, r.Gone
 	case RecordForget:
-		if len(m.claims) > 0 || len(m.exclusions) > 0 {
-			return fmt.Errorf("member %s still has claims or exclusions", name)
-		}
 		c.dropMember(m)
 	case RecordClaim:
 		return c.applyClaim(m, r)
 	case RecordRelease:
-		cl := m.claim(r.Key)
-		if cl == nil {
-			return fmt.Errorf("member %s does not claim this guard", name)
-		}
-		m.claims = slices.DeleteFunc(m.claims, func(o *claim) bool { return o == cl })
+		m.claims = slices.DeleteFunc(m.claims, func(o *claim) bool { return o.key == r.Key })
 	case RecordOrder:
 		return c.applyOrder(m, r)
 	default:
@@ -103,18 +116,12 @@ func (c *Coordinator) applyClaim(m *member, r *Record) error {
 		i, _ := slices.BinarySearchFunc(m.claims, cl.key, func(o *claim, k Key) int { return o.key.Compare(k) })
 		m.claims = slices.Insert(m.claims, i, cl)
 	}
-	if r.Stamp.Counter < cl.stamp.Counter {
-		return fmt.Errorf("stamp %d after %d", r.Stamp.Counter, cl.stamp.Counter)
-	}
 	cl.stamp, cl.used, cl.left = r.Stamp, r.Used, r.Left
 	c.stamp = max(c.stamp, r.Stamp.Counter)
 	return nil
 }
 
 func (c *Coordinator) applyOrder(m *member, r *Record) error {
-	if r.Seq < m.seq {
-		return fmt.Errorf("order %d after order %d", r.Seq, m.seq)
-	}
 	if len(r.Exclusions) > shmproto.MaxExclusions {
 		return fmt.Errorf("%d exclusions, at most %d", len(r.Exclusions), shmproto.MaxExclusions)
 	}
@@ -123,7 +130,7 @@ func (c *Coordinator) applyOrder(m *member, r *Record) error {
 			return fmt.Errorf("exclusion %d names no relay, is repeated or out of order", i+1)
 		}
 	}
-	m.seq, m.answers, m.exclusions = r.Seq, r.Answers, slices.Clone(r.Exclusions)
+	m.seq, m.answers, m.exclusions = max(m.seq, r.Seq), r.Answers, slices.Clone(r.Exclusions)
 	return nil
 }
 

@@ -29,21 +29,23 @@ type GatewayStatus struct {
 
 // MemberStatus is one member.
 type MemberStatus struct {
-	Member     Member               `json:"member"`
-	Slot       int                  `json:"slot"` // -1 while it is not shown
-	Away       time.Time            `json:"away,omitzero"`
-	Gone       bool                 `json:"gone,omitempty"` // has left on purpose
-	State      shmproto.MemberState `json:"state"`
-	Selection  shmproto.Selection   `json:"selection"`
-	Flags      shmproto.MemberFlags `json:"flags"`
-	NumPrimary int                  `json:"num_primary"`
-	Seq        shmproto.Seq         `json:"seq"`           // of the publication
-	Seen       time.Time            `json:"seen,omitzero"` // when it came
-	TorVersion string               `json:"tor_version,omitempty"`
-	Guards     []GuardStatus        `json:"guards"` // shown, claimed or excluded; first the shown ones in order of preference
-	Order      OrderStatus          `json:"order"`
-	Excess     int                  `json:"excess,omitempty"` // guards beyond the claims: they protect nothing
-	Stuck      string               `json:"stuck,omitempty"`  // why it is in conflict and not told to move
+	Member      Member               `json:"member"`
+	Slot        int                  `json:"slot"` // -1 while it is not shown
+	Away        time.Time            `json:"away,omitzero"`
+	Gone        bool                 `json:"gone,omitempty"` // has left on purpose
+	State       shmproto.MemberState `json:"state"`
+	Selection   shmproto.Selection   `json:"selection"`
+	Flags       shmproto.MemberFlags `json:"flags"`
+	NumPrimary  int                  `json:"num_primary"`
+	Attachment  shmproto.Attachment  `json:"attachment"`    // of the publication
+	Incarnation shmproto.Incarnation `json:"incarnation"`   // of the publication
+	Seq         shmproto.Seq         `json:"seq"`           // of the publication
+	Seen        time.Time            `json:"seen,omitzero"` // when it came
+	TorVersion  string               `json:"tor_version,omitempty"`
+	Guards      []GuardStatus        `json:"guards"` // shown, claimed or excluded; first the shown ones in order of preference
+	Order       OrderStatus          `json:"order"`
+	Excess      int                  `json:"excess,omitempty"` // guards beyond the claims: they protect nothing
+	Stuck       string               `json:"stuck,omitempty"`  // why it is in conflict and not told to move
 }
 
 // GuardStatus is one guard of a member.
