@@ -1,8 +1,6 @@
 package runner
 
 import (
-	"time"
-
 	"guardring/host-agent/report"
 	"guardring/internal/coordinator"
 	"guardring/shmproto"
@@ -10,8 +8,8 @@ import (
 
 // document translates the core's state into what the status socket hands out.
 // publications holds each member's last publication's attachment and
-// incarnation, attachments each gateway's count; both only for display.
-func document(self report.Self, s coordinator.State, attachments map[string]uint64, publications map[coordinator.Member]shmproto.Answers) report.Document {
+// incarnation, for display.
+func document(self report.Self, s coordinator.State, publications map[coordinator.Member]shmproto.Answers) report.Document {
 	d := report.Document{
 		At:        s.At,
 		Self:      self,
@@ -21,15 +19,19 @@ func document(self report.Self, s coordinator.State, attachments map[string]uint
 	}
 	for _, g := range s.Gateways {
 		d.Gateways = append(d.Gateways, report.Gateway{
-			Name: g.Gateway, Present: g.Present, Attachment: attachments[g.Gateway],
+			Name: g.Gateway, Present: g.Present,
 			Violations: g.Violations, Quarantine: g.Quarantine, Reason: g.Reason,
 		})
 	}
 	for _, m := range s.Members {
 		d.Members = append(d.Members, member(m, publications[m.Member]))
 	}
+	unanswered := make(map[coordinator.Member]bool)
+	for _, m := range s.Members {
+		unanswered[m.Member] = m.Order.Unanswered
+	}
 	for _, c := range s.Conflicts {
-		d.Conflicts = append(d.Conflicts, conflict(c, s.Policy))
+		d.Conflicts = append(d.Conflicts, conflict(c, s.Policy, unanswered[c.Mover]))
 	}
 	return d
 }
@@ -77,20 +79,22 @@ func guard(g coordinator.GuardStatus) report.Guard {
 	}
 }
 
-func conflict(c coordinator.ConflictStatus, p coordinator.Policy) report.Conflict {
+func conflict(c coordinator.ConflictStatus, p coordinator.Policy, unanswered bool) report.Conflict {
 	return report.Conflict{
 		Level: c.Key.Level.String(), Fingerprint: name(c.Key),
 		Incumbent: c.Holder.String(), Held: c.Since.At,
 		Newcomer: c.Mover.String(), Since: c.Later.At,
-		State: conflictState(c, p), Reason: c.Reason,
+		State: conflictState(c, p, unanswered), Reason: c.Reason,
 	}
 }
 
-func conflictState(c coordinator.ConflictStatus, p coordinator.Policy) string {
+func conflictState(c coordinator.ConflictStatus, p coordinator.Policy, unanswered bool) string {
 	switch {
 	case c.Answer == shmproto.ReceiptRefused || c.Answer == shmproto.ReceiptFailed:
 		return report.ConflictRefused
-	case c.Told != (time.Time{}):
+	case unanswered && !c.Told.IsZero():
+		return report.ConflictUnanswered
+	case !c.Told.IsZero():
 		return report.ConflictOrdered
 	case p == coordinator.PolicyObserve:
 		return report.ConflictObserved

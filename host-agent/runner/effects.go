@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"runtime"
 	"slices"
 	"time"
 
@@ -47,6 +48,10 @@ func (r *runner) perform(ready coordinator.Ready) {
 	}
 	for _, l := range ring {
 		l.ask()
+	}
+	if len(ring) > 0 {
+		// The ringers are next on this processor: they need not wait for our log.
+		runtime.Gosched()
 	}
 	for _, n := range ready.Notices {
 		text := n.String()
@@ -174,12 +179,12 @@ func (r *runner) lookAll() {
 // look gives every changed publication of a region to the core.
 func (r *runner) look(l *link) {
 	for slot := range shmproto.MaxMembers {
-		if !r.acting() {
-			return
-		}
 		version := l.host.PublicationVersion(slot)
 		if l.known[slot] && l.seen[slot] == version {
 			continue
+		}
+		if !r.acting() {
+			return
 		}
 		err := l.host.ReadPublication(slot, &r.publication)
 		if errors.Is(err, shmproto.ErrTorn) {
@@ -192,6 +197,8 @@ func (r *runner) look(l *link) {
 		switch {
 		case err == nil:
 			r.published++
+			p := &r.publication
+			l.shown[slot] = shown{p.Member, shmproto.Answers{Attachment: p.Attachment, Incarnation: p.Incarnation, Seq: p.Seq}}
 			r.step(coordinator.Published{At: time.Now(), Gateway: l.name, Slot: slot, Publication: &r.publication})
 		case errors.As(err, &bad):
 			r.violated(l.name, bad)

@@ -214,6 +214,7 @@ type guest struct {
 	side   *shmproto.Guest
 	pub    shmproto.Publication
 	order  shmproto.Order
+	gone   bool // show says that the member has left
 }
 
 func (r *rig) guest(name string) *guest {
@@ -250,6 +251,9 @@ func (g *guest) show(sample ...int) {
 	g.t.Helper()
 	g.pub.Seq++
 	g.pub.Member, g.pub.State, g.pub.Selection = "default", shmproto.MemberPresent, shmproto.SelectionDefault
+	if g.gone {
+		g.pub.State = shmproto.MemberLeft
+	}
 	g.pub.NumPrimary, g.pub.PassPercent = 3, 100
 	g.pub.Guards = g.pub.Guards[:0]
 	for i, n := range sample {
