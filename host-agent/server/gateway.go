@@ -169,6 +169,9 @@ func (g *gateway) close(f fate) {
 			names = append(names, h.stored)
 			if h.link != nil {
 				names = append(names, h.link.stored)
+				if f == dropStored {
+					h.link.hangUp()
+				}
 				h.link.close()
 			}
 			h.process.close()

@@ -66,3 +66,10 @@ func (l *link) wait() end {
 	}
 	return why
 }
+
+// hangUp closes the connection for good. The store may have a copy, and the
+// client would see nothing of a mere close.
+func (l *link) hangUp() {
+	_ = l.with(func(fd int) { _ = unix.Shutdown(fd, unix.SHUT_RDWR) })
+	l.close()
+}

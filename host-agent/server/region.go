@@ -53,8 +53,8 @@ func regionSeats(name string) int {
 }
 
 // makeRegion makes a fresh region.
-func makeRegion(name string) (r *region, err error) {
-	r = &region{memory: -1, book: -1}
+func makeRegion(name string) (_ *region, err error) {
+	r := &region{memory: -1, book: -1}
 	defer func() {
 		if err != nil {
 			r.close()
@@ -151,8 +151,8 @@ func (r *region) descriptors(name string) []Descriptor {
 
 // adoptRegion makes a region from stored descriptors, which it takes over: on
 // error they are closed. found has at least one.
-func adoptRegion(name string, found map[string][]int) (r *region, err error) {
-	r = &region{memory: -1, book: -1, adopted: true}
+func adoptRegion(name string, found map[string][]int) (_ *region, err error) {
+	r := &region{memory: -1, book: -1, adopted: true}
 	defer func() {
 		if err != nil {
 			r.close()

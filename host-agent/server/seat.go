@@ -44,7 +44,7 @@ func (g *gateway) drop(s *seat, h *holder, l *link, why end) {
 		return
 	}
 	h.link = nil
-	l.close()
+	l.hangUp()
 	g.unstore(l.stored)
 	g.event("disconnected: "+string(why), "seat", s.id, "pid", h.process.pid, "uid", h.uid)
 }
