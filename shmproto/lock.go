@@ -94,10 +94,8 @@ func (l *Lock) TryAcquire() (held bool, by Blocker) {
 		if l.state != lockCompeting || l.Revoked() {
 			l.choose()
 		}
-		for j := range MaxWriters {
-			if b, blocked := l.blockedBy(j); blocked {
-				return false, b
-			}
+		if b, blocked := l.firstBlocker(); blocked {
+			return false, b
 		}
 		// Whoever passed us over stored that before it looked at our ticket the
 		// second time; see pass.
@@ -127,6 +125,22 @@ func (l *Lock) choose() {
 	l.area.set(l.slot, lockTicketOff, l.ticket)
 	l.setState(lockCompeting)
 	fence()
+}
+
+// firstBlocker returns who is in the way, if anyone: of several the first in the
+// queue, so that a waiter is not passed over for its holder's fault; one that is
+// still choosing only if nobody else is there.
+func (l *Lock) firstBlocker() (first Blocker, blocked bool) {
+	for j := range MaxWriters {
+		b, inTheWay := l.blockedBy(j)
+		if !inTheWay {
+			continue
+		}
+		if !blocked || first.Choosing || !b.Choosing && before(uint64(b.Ticket), uint64(first.Ticket)) {
+			first, blocked = b, true
+		}
+	}
+	return first, blocked
 }
 
 // blockedBy reports whether slot j is before us in the queue.
