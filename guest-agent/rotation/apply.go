@@ -39,7 +39,7 @@ func (m *Machine) reconcile() {
 		return // one change at a time, and never on an old picture
 	}
 	if !t.unrestrictedUser() && !t.networkRead && !t.relay() {
-		m.want(QueryNetwork)
+		m.need(QueryNetwork)
 	}
 	if m.leaving {
 		if m.put(nil) {

@@ -128,6 +128,14 @@ func (m *Machine) want(qs ...What) {
 	}
 }
 
+// need asks for a query unless it is on its way: for an answer that is missing,
+// where want is for one that has become old.
+func (m *Machine) need(q What) {
+	if m.asked[q] == 0 {
+		m.want(q)
+	}
+}
+
 // ask gives out the wanted queries.
 func (m *Machine) ask() {
 	for q := range What(numQueries) {

@@ -84,8 +84,12 @@ func (m *Machine) observe(e Event) {
 		t.entry, t.dormant, t.entryRead, t.emptied = e.Guards, e.Dormant, true, false
 		m.want(QueryRelays)
 	case GuardChanged:
-		t.down[e.Fingerprint] = e.Status == "DOWN"
-		if !t.down[e.Fingerprint] {
+		switch e.Status {
+		case "GOOD_L2", "BAD_L2":
+			return // a second hop: says nothing of the guard of that name
+		case "DOWN":
+			t.down[e.Fingerprint] = true
+		default:
 			delete(t.down, e.Fingerprint)
 		}
 		m.want(QueryEntryGuards)

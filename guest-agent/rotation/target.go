@@ -29,7 +29,7 @@ func (m *Machine) target() (ex []exclusion, reason shmproto.ReceiptReason, ok bo
 	}
 	for _, f := range want {
 		if _, known := t.relays[f]; !known {
-			m.want(QueryRelays)
+			m.need(QueryRelays)
 			return nil, 0, false
 		}
 	}
@@ -47,7 +47,7 @@ func (m *Machine) target() (ex []exclusion, reason shmproto.ReceiptReason, ok bo
 		m.answerWith(shmproto.ReceiptPending, shmproto.ReasonUnknownAddress)
 		return nil, 0, false
 	case !t.networkRead:
-		m.want(QueryNetwork)
+		m.need(QueryNetwork)
 		return nil, 0, false
 	}
 	return ex, m.tooFew(ex), true
