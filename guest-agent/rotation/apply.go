@@ -197,7 +197,7 @@ func (m *Machine) changed(c change, err error) {
 	var refusal *TorError
 	switch {
 	case c.kind == changeOption && err == nil:
-		m.ex, m.optionAt = c.ex, c.id
+		m.ex = c.ex
 		t.split = guardstate.SplitReachable(c.lines)
 		t.setRunning(c.lines)
 		m.want(QueryEntryGuards, QueryCircuits, QueryRelays)
@@ -270,7 +270,8 @@ func (m *Machine) verify(ex []exclusion) {
 	m.answerWith(shmproto.ReceiptApplied, shmproto.ReasonNone)
 }
 
-// fresh reports that q was asked for after the last change of the option, and answered.
+// fresh reports that the last answer to q is as new as all that happened: whatever
+// makes it old, a change of the option above all, wants it again at once.
 func (m *Machine) fresh(q What) bool {
-	return m.asked[q] == 0 && !m.wanted[q] && m.answer[q] > m.optionAt
+	return m.asked[q] == 0 && !m.wanted[q] && m.answer[q] != 0
 }

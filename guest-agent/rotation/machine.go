@@ -24,17 +24,16 @@ type Machine struct {
 	next CommandID // last given out
 	out  []Action  // of this Step
 
-	tor      tor // what is known of Tor
-	order    *OrderSeen
-	change   change      // the one changing command
-	optionAt CommandID   // the last option change that Tor confirmed
-	ex       []exclusion // what Tor was told or the include file says, by fingerprint
-	exKnown  bool        // ex was read from the include file
-	receipt  shmproto.Receipt
-	fights   []time.Time     // when we set the option again against somebody else
-	yielded  bool            // we lost: somebody else keeps changing the option
-	refused  []string        // the value that Tor refused; not sent again
-	told     map[string]bool // notices given, until their cause has gone
+	tor     tor // what is known of Tor
+	order   *OrderSeen
+	change  change      // the one changing command
+	ex      []exclusion // what Tor was told or the include file says, by fingerprint
+	exKnown bool        // ex was read from the include file
+	receipt shmproto.Receipt
+	fights  []time.Time     // when we set the option again against somebody else
+	yielded bool            // we lost: somebody else keeps changing the option
+	refused []string        // the value that Tor refused; not sent again
+	told    map[string]bool // notices given, until their cause has gone
 
 	askedRelays []guardstate.Fingerprint // of the last QueryRelays
 

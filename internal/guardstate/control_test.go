@@ -3,6 +3,7 @@ package guardstate
 import (
 	"encoding/base64"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -171,5 +172,50 @@ func TestNumPrimary(t *testing.T) {
 	}
 	if p := ParseParams("params a=1 guard-n-primary-guards=4 guard-n-primary-guards-to-use=x use-family-ids=1"); p != (Params{NPrimaryGuards: 4, UseFamilyIDs: 1}) {
 		t.Errorf("%+v", p)
+	}
+}
+
+// TestRealReplies reads what a Tor 0.4.9.11 of a private network answered
+// (testdata/control; 14 guards, 4 exits, 3 authorities).
+func TestRealReplies(t *testing.T) {
+	read := func(name string) string {
+		b, err := os.ReadFile("testdata/control/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	cs, err := ParseCircuitStatus(read("circuit-status.txt"))
+	if err != nil || len(cs) == 0 {
+		t.Fatalf("%d circuits, %v", len(cs), err)
+	}
+	sets := map[string]int{}
+	for _, c := range cs {
+		if c.Purpose == "CONFLUX_LINKED" && c.ConfluxID != "" && len(c.Path) == 3 {
+			sets[c.ConfluxID]++
+		}
+	}
+	if len(sets) == 0 {
+		t.Errorf("no conflux sets among %+v", cs)
+	}
+	for id, legs := range sets {
+		if legs != 2 {
+			t.Errorf("conflux set %s of %d legs", id, legs)
+		}
+	}
+	gs, err := ParseEntryGuards(read("entry-guards.txt"))
+	if err != nil || len(gs) < 3 || gs[0].Nickname != "guard0" || gs[0].Status != EntryGuardUp || gs[3].Confirmed() {
+		t.Errorf("%+v %v", gs, err)
+	}
+	r, err := ParseRelay(read("ns-id.txt"), read("md-id.txt"))
+	if err != nil || r.Nickname != "guard1" || !r.Listed || len(r.Family) != 2 || r.Addrs[0] != netip.MustParseAddrPort("127.14.0.1:21024") {
+		t.Errorf("%+v %v", r, err)
+	}
+	var nr NetworkReader
+	for _, l := range strings.SplitAfter(read("ns-all.txt"), "\n") {
+		nr.Line([]byte(l))
+	}
+	if n := len(nr.Guards()); n != 14 {
+		t.Errorf("%d guards in the network, want 14", n)
 	}
 }
