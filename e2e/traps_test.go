@@ -408,7 +408,7 @@ func TestTooFewGuards(t *testing.T) {
 	p.startBob()
 	p.awaitStatus(30*time.Second, "the conflict said to stay", func(s rig.Status) bool {
 		m := s.Member(bob)
-		return s.Verdict != 0 && (m.Stuck != "" || m.Receipt.Status == "refused" || slices.ContainsFunc(s.Conflicts, func(c rig.Conflict) bool { return c.State == "stuck" || c.State == "refused" }))
+		return s.Verdict != "ok" && (m.Stuck != "" || m.Receipt.Status == "refused" || slices.ContainsFunc(s.Conflicts, func(c rig.Conflict) bool { return c.State == "stuck" || c.State == "refused" }))
 	})
 	p.staysTogether(6 * time.Second)
 }

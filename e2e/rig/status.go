@@ -7,7 +7,7 @@ import (
 
 // Status is what this package reads of `guardring status --json`.
 type Status struct {
-	Verdict      int           `json:"verdict"`
+	Verdict      string        `json:"verdict"` // ok, warning, critical, unknown
 	Summary      string        `json:"summary"`
 	Coordinators []Coordinator `json:"coordinators"`
 	Epoch        string        `json:"epoch"`

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -17,7 +19,8 @@ type ClientConfig struct {
 	// Name is its directory's name; letters and digits, short.
 	Name string
 	// Plant are the guards that its state file names first, in this order, as sampled and confirmed long ago: the faithful
-	// way to give two clients the same guard. The rest of its sample is drawn by Tor.
+	// way to give two clients the same guard. The network's other guards follow in random order, unconfirmed: a Tor that has planted
+	// primaries does not fill its sample by itself, while any that drew its own has done so. nil leaves all to Tor.
 	Plant []*Relay
 	// Head and Tail are torrc lines for the test's own purpose, before and after the network's lines. The network sets none of the
 	// options that guardring touches.
@@ -42,7 +45,7 @@ func (n *Network) AddClient(cfg ClientConfig) (*Client, error) {
 		return nil, err
 	}
 	if len(cfg.Plant) > 0 {
-		if err := os.WriteFile(c.StateFile(), []byte(plantedState(cfg.Plant, time.Now())), 0o600); err != nil {
+		if err := os.WriteFile(c.StateFile(), []byte(plantedState(cfg.Plant, n.Guards, time.Now())), 0o600); err != nil {
 			return nil, err
 		}
 	}
@@ -69,14 +72,28 @@ func (n *Network) RemoveClient(c *Client) error {
 	return errors.Join(err, os.RemoveAll(c.Dir))
 }
 
-// plantedState is a state file whose sample begins with the given guards, all confirmed.
-func plantedState(guards []*Relay, now time.Time) string {
+// plantedState is a state file whose sample begins with the planted guards, all confirmed, and goes on with the others.
+func plantedState(planted, all []*Relay, now time.Time) string {
 	var b strings.Builder
 	const layout = "2006-01-02T15:04:05"
-	for i, g := range guards {
-		sampled := now.UTC().Add(-time.Duration(20-i) * 24 * time.Hour)
-		fmt.Fprintf(&b, "Guard in=default rsa_id=%s nickname=%s sampled_on=%s sampled_idx=%d sampled_by=0.4.9.11 listed=1 confirmed_on=%s confirmed_idx=%d\n",
-			g.Fingerprint, g.Name, sampled.Format(layout), i, sampled.Add(time.Hour).Format(layout), i)
+	line := func(i int, g *Relay, confirmed bool) {
+		sampled := now.UTC().Add(-20*24*time.Hour + time.Duration(i)*time.Hour)
+		fmt.Fprintf(&b, "Guard in=default rsa_id=%s nickname=%s sampled_on=%s sampled_idx=%d sampled_by=0.4.9.11 listed=1",
+			g.Fingerprint, g.Name, sampled.Format(layout), i)
+		if confirmed {
+			fmt.Fprintf(&b, " confirmed_on=%s confirmed_idx=%d", sampled.Add(time.Hour).Format(layout), i)
+		}
+		b.WriteByte('\n')
+	}
+	for i, g := range planted {
+		line(i, g, true)
+	}
+	i := len(planted)
+	for _, k := range rand.Perm(len(all)) {
+		if g := all[k]; !slices.Contains(planted, g) {
+			line(i, g, false)
+			i++
+		}
 	}
 	return b.String()
 }
