@@ -168,7 +168,7 @@ func (m *Machine) circuit(c guardstate.Circuit) {
 }
 
 func (m *Machine) stream(s guardstate.Stream) {
-	if s.Gone() || s.Circuit == "" {
+	if s.Gone() || s.Circuit == "" || s.Status == "DETACHED" {
 		delete(m.tor.streams, s.ID)
 		return
 	}
