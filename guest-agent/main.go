@@ -69,16 +69,17 @@ func newApp() *cli.App {
 	runDirFlag := &cli.StringFlag{Name: "run-dir", Usage: "`DIR` of the status socket and locks (overrides the file)"}
 	wholeFlag := &cli.BoolFlag{Name: "show-fingerprints", Usage: "show whole fingerprints"}
 	observeFlag := &cli.BoolFlag{Name: "observe", Usage: "publish only, obey no order (overrides the file)"}
-	return &cli.App{
+	usage := func(_ *cli.Context, err error, _ bool) error {
+		return hinted{err, "guardring-guest --help, or --help after a command"}
+	}
+	app := &cli.App{
 		Name:                 "guardring-guest",
 		Usage:                "keep this gateway's Tor entry guards apart from those of other gateways",
 		HideHelpCommand:      true,
 		EnableBashCompletion: true,
 		// main prints errors; urfave would exit by itself.
 		ExitErrHandler: func(*cli.Context, error) {},
-		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
-			return hinted{err, "guardring-guest --help, or --help after a command"}
-		},
+		OnUsageError:   usage,
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return hinted{fmt.Errorf("unknown command %q", c.Args().First()), "guardring-guest --help lists the commands"}
@@ -112,6 +113,10 @@ func newApp() *cli.App {
 			{Name: "version", Usage: "print the version", Action: version},
 		},
 	}
+	for _, c := range app.Commands {
+		c.OnUsageError, c.HideHelpCommand = usage, true
+	}
+	return app
 }
 
 // withConfig reads the configuration, lets flags override it, and runs action.
