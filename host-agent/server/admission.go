@@ -30,8 +30,8 @@ func (s side) String() string {
 // end before its successor is refused. A QEMU with much memory needs a moment.
 const endingTime = 250 * time.Millisecond
 
-// refusal is why a connection was closed without a word. The texts are counters'
-// names in the status document.
+// refusal is why a connection got no seat. The texts are counters' names in the
+// status document.
 type refusal string
 
 const (
@@ -39,8 +39,15 @@ const (
 	refusedLabel   refusal = "refused: not confined by the AppArmor profile"
 	refusedTaken   refusal = "refused: seat taken"
 	refusedProcess refusal = "refused: process unknown or ended"
-	refusedSystem  refusal = "refused: system error"
 )
+
+// told is what the client is told.
+func (r refusal) told() ivshmem.Refusal {
+	if r == refusedTaken {
+		return ivshmem.RefusedTaken
+	}
+	return ivshmem.RefusedDenied
+}
 
 // admit gives the connection fd, which it takes over, a seat and the handshake,
 // or closes it. It is called from one goroutine per socket and waits for nobody
@@ -49,20 +56,18 @@ func (g *gateway) admit(fd int, from side) {
 	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	p, err2 := newPollable(fd, "connection")
 	if err2 != nil {
-		g.refuse(refusedSystem, "side", from, "error", err2)
+		g.log.Error("connection not watched", "error", err2)
 		return
 	}
 	l := &link{pollable: p}
 	if err != nil || cred.Pid <= 0 { // 0: in a PID namespace that we do not see
-		g.refuse(refusedProcess, "side", from, "error", err)
-		l.close()
+		g.refuse(l, refusedProcess, "side", from, "error", err)
 		return
 	}
 	who := []any{"side", from, "pid", cred.Pid, "uid", cred.Uid, "gid", cred.Gid}
 	proc, why, err := g.identify(l, cred, from)
 	if err != nil {
-		g.refuse(why, append(who, "error", err)...)
-		l.close()
+		g.refuse(l, why, append(who, "error", err)...)
 		return
 	}
 	s, h, fresh := g.take(from, proc, l, cred)
@@ -70,9 +75,8 @@ func (g *gateway) admit(fd int, from side) {
 		g.mu.Lock()
 		who = append(who, "holders", g.holders(from))
 		g.mu.Unlock()
-		g.refuse(refusedTaken, append(who, "hint", "a seat is free when its holder's process has ended")...)
+		g.refuse(l, refusedTaken, append(who, "hint", "a seat is free when its holder's process has ended")...)
 		proc.close()
-		l.close()
 		return
 	}
 	if !fresh {
@@ -81,7 +85,10 @@ func (g *gateway) admit(fd int, from side) {
 	g.seat(s, h, l, fresh, from, who)
 }
 
-func (g *gateway) refuse(why refusal, attrs ...any) {
+// refuse tells the client, closes the connection and counts.
+func (g *gateway) refuse(l *link, why refusal, attrs ...any) {
+	_ = l.with(func(fd int) { _ = ivshmem.Refuse(fd, why.told()) })
+	l.close()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.event(string(why), attrs...)

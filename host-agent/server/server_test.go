@@ -424,7 +424,7 @@ func TestPeersThatMayNot(t *testing.T) {
 		"label": "not confined by the AppArmor profile",
 	} {
 		_, err := ivshmem.Dial(guestSocket(r.run, name), Vectors, 5*time.Second)
-		if !errors.Is(err, ivshmem.ErrRefused) {
+		if !errors.Is(err, ivshmem.ErrRefused) || !errors.Is(err, ivshmem.RefusedDenied) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if g := r.gateway(t, name); g.Refused[reason] != 1 || g.Attachment != 0 {

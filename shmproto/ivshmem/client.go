@@ -17,9 +17,9 @@ import (
 
 // Errors that callers tell apart.
 var (
-	// ErrRefused: the server closed the connection before it said anything. The
-	// seat is taken, or its configuration does not let this process have one.
-	ErrRefused = errors.New("the server refused the connection: the seat is taken, or this process may not have it (the server's log says which)")
+	// ErrRefused: the server gave no seat. errors.As finds the Refusal that says
+	// why, unless the server just closed the connection.
+	ErrRefused = errors.New("the server refused the connection (its log says more)")
 	// ErrNoVector: the peer, or that vector of it, does not exist (any more).
 	ErrNoVector = errors.New("no such peer or vector")
 
@@ -104,6 +104,8 @@ func newClient(conn *net.UnixConn, vectors int, deadline time.Time) (*Client, er
 			return nil, fmt.Errorf("handshake stalled after %d messages: %w", s.messages, os.ErrDeadlineExceeded)
 		case s.messages == 0 && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
 			return nil, ErrRefused
+		case s.refused != 0:
+			return nil, fmt.Errorf("%w: %w", ErrRefused, s.refused)
 		case errors.Is(err, io.EOF):
 			return nil, fmt.Errorf("the server closed the connection after %d messages: %w", s.messages, io.ErrUnexpectedEOF)
 		}

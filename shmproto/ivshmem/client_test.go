@@ -184,7 +184,13 @@ func TestClientRefusesServers(t *testing.T) {
 		serve func(t *testing.T, w *wire)
 		want  string
 	}{
-		"closes at once":      {func(_ *testing.T, w *wire) { w.hangUp() }, "the server refused the connection"},
+		"closes at once": {func(_ *testing.T, w *wire) { w.hangUp() }, "the server refused the connection"},
+		"says taken": {func(t *testing.T, w *wire) {
+			if err := Refuse(w.fd, RefusedTaken); err != nil {
+				t.Error(err)
+			}
+			w.hangUp()
+		}, "(its log says more): the seat is taken"},
 		"closes in between":   {func(t *testing.T, w *wire) { w.send(t, w.handshake(2)[:4]...); w.hangUp() }, "after 4 messages"},
 		"stalls":              {func(t *testing.T, w *wire) { w.send(t, w.handshake(2)[:4]...) }, "stalled after 4 messages"},
 		"closes in a message": {func(_ *testing.T, w *wire) { _, _ = unix.Write(w.fd, []byte{0, 0, 0}); w.hangUp() }, "message 1 (0, without a descriptor): the stream ends within"},

@@ -16,6 +16,8 @@
 // or a bare peer ID (that peer has gone). guardring's server sends neither: its
 // table of peers is fixed.
 //
+// A server of this package may send a Refusal in place of the version.
+//
 // Trust: a client never sends; a server that receives a byte closes the
 // connection. The client trusts the server with the region, which may still be
 // a wrong or broken one, so it checks each message: version, order, ranges, and

@@ -40,6 +40,7 @@ type sequence struct {
 	own      PeerID
 	vectors  int // own vectors seen
 	peers    map[PeerID]int
+	refused  Refusal // 0 unless the server's first message was one
 }
 
 // complete reports whether the handshake is over.
@@ -49,13 +50,16 @@ func (s *sequence) complete() bool { return s.messages >= 3 && s.vectors >= s.wa
 func (s *sequence) accept(value int64, hasFD bool) (effect, PeerID, error) {
 	s.messages++
 	wrong := func(format string, args ...any) (effect, PeerID, error) {
-		return effectNone, 0, &ProtocolError{Message: s.messages, Value: value, HasFD: hasFD, Reason: fmt.Sprintf(format, args...)}
+		return effectNone, 0, &ProtocolError{Message: s.messages, Value: value, HasFD: hasFD, Reason: fmt.Errorf(format, args...).Error()}
 	}
 	switch s.messages {
 	case 1:
 		switch {
 		case hasFD:
 			return wrong("the version must come without one")
+		case value < 0:
+			s.refused = Refusal(value)
+			return wrong("%w", s.refused)
 		case value != Version:
 			return wrong("protocol version %d is served, %d is spoken here: is this an ivshmem server?", value, Version)
 		}

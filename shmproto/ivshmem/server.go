@@ -73,3 +73,33 @@ func Send(fd int, messages []Message) error {
 	}
 	return nil
 }
+
+// Refusal is sent in place of the version to a client that gets nothing. The
+// protocol has no such message, but no client accepts it: QEMU ends with "server
+// sent version -16, expecting 0". A mere close would not do: QEMU 7.2 reads on
+// from a closed connection and never ends, with a processor fully busy.
+type Refusal int64
+
+// The refusals: errno values, so that they can be looked up.
+const (
+	RefusedTaken  = -Refusal(unix.EBUSY)  // the seat is taken
+	RefusedDenied = -Refusal(unix.EACCES) // this process may not have one
+	RefusedBroken = -Refusal(unix.EIO)    // the server cannot serve it now
+)
+
+func (r Refusal) Error() string {
+	switch r {
+	case RefusedTaken:
+		return "the seat is taken: its holder's process still runs"
+	case RefusedDenied:
+		return "this process may not have the seat"
+	case RefusedBroken:
+		return "the server cannot serve a seat now"
+	}
+	return fmt.Sprintf("refused with code %d", int64(r))
+}
+
+// Refuse tells a client that it gets nothing. The caller closes the connection.
+func Refuse(fd int, why Refusal) error {
+	return Send(fd, []Message{{Value: int64(why), FD: NoFD}})
+}

@@ -1,0 +1,334 @@
+//go:build e2e
+
+package server
+
+// Tests against real QEMU, without a guest: the test plays the guest's driver
+// through QEMU's qtest socket. They need qemu-system-x86_64 and nothing else.
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"guardring/shmproto"
+	"guardring/shmproto/ivshmem"
+)
+
+// Where the test puts the device's BARs, and what is in them (ivshmem
+// specification, "Device registers"; MSI-X table and pending bits are in BAR1).
+const (
+	pciSlot     = 0x10
+	barRegister = 0xe0000000
+	barMSIX     = 0xe0010000
+	barMemory   = 0xe0100000
+	ivPosition  = barRegister + 8
+	doorbell    = barRegister + 12
+	pending     = barMSIX + 0x800
+	msixCap     = 0x40
+	msixEnable  = 0x80000000
+	msixMasked  = 0xc0000000
+)
+
+// vm is a QEMU whose CPUs never run.
+type vm struct {
+	cmd    *exec.Cmd
+	qtest  net.Conn
+	answer *bufio.Reader
+	stderr bytes.Buffer
+	exited chan struct{}
+}
+
+// launch starts QEMU on the socket. It returns nil if QEMU ended instead of
+// starting; its words are in the vm.
+func launch(t *testing.T, socket string) (v *vm, started bool) {
+	t.Helper()
+	path := filepath.Join(tempDir(t), "qtest")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	v = &vm{exited: make(chan struct{})}
+	v.cmd = exec.Command("qemu-system-x86_64",
+		"-machine", "q35,accel=tcg", "-S", "-nodefaults", "-display", "none", "-m", "32",
+		"-qtest", "unix:"+path,
+		"-chardev", "socket,path="+socket+",id=c",
+		"-device", fmt.Sprintf("ivshmem-doorbell,chardev=c,vectors=%d,addr=%#x", Vectors, pciSlot))
+	v.cmd.Stderr = &v.stderr
+	v.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := v.cmd.Start(); err != nil {
+		t.Fatalf("start QEMU: %v (try: apt-get install qemu-system-x86)", err)
+	}
+	go func() {
+		_ = v.cmd.Wait()
+		close(v.exited)
+		_ = l.Close() // ends Accept
+	}()
+	t.Cleanup(v.kill)
+	_ = l.SetDeadline(time.Now().Add(60 * time.Second))
+	v.qtest, err = l.Accept()
+	if err != nil {
+		<-v.exited
+		return v, false
+	}
+	t.Cleanup(func() { _ = v.qtest.Close() })
+	v.answer = bufio.NewReader(v.qtest)
+	// QEMU opens the qtest socket before its devices: only an answer shows that
+	// the device was made.
+	if _, err := v.try("endianness"); err != nil {
+		<-v.exited
+		return v, false
+	}
+	v.setUp(t)
+	return v, true
+}
+
+func startVM(t *testing.T, socket string) *vm {
+	t.Helper()
+	v, ok := launch(t, socket)
+	if !ok {
+		t.Fatalf("QEMU ended: %s", &v.stderr)
+	}
+	return v
+}
+
+func (v *vm) kill() {
+	_ = v.cmd.Process.Kill()
+	<-v.exited
+}
+
+func (v *vm) try(command string) (string, error) {
+	_ = v.qtest.SetDeadline(time.Now().Add(60 * time.Second))
+	if _, err := fmt.Fprintln(v.qtest, command); err != nil {
+		return "", err
+	}
+	line, err := v.answer.ReadString('\n')
+	if err != nil {
+		return "", err
+	}
+	rest, ok := strings.CutPrefix(strings.TrimSpace(line), "OK")
+	if !ok {
+		return "", fmt.Errorf("%s: %s", command, line)
+	}
+	return strings.TrimSpace(rest), nil
+}
+
+func (v *vm) do(t *testing.T, format string, args ...any) uint32 {
+	t.Helper()
+	command := fmt.Sprintf(format, args...)
+	s, err := v.try(command)
+	if err != nil {
+		t.Fatalf("qtest %s: %v; QEMU: %s", command, err, &v.stderr)
+	}
+	if s == "" {
+		return 0
+	}
+	n, err := strconv.ParseUint(s, 0, 64)
+	if err != nil {
+		t.Fatalf("qtest %s: %v", command, err)
+	}
+	return uint32(n)
+}
+
+func (v *vm) config(t *testing.T, offset int, value uint32) {
+	t.Helper()
+	v.do(t, "outl 0xcf8 %#x", 1<<31|pciSlot<<11|offset)
+	v.do(t, "outl 0xcfc %#x", value)
+}
+
+// setUp does what firmware and driver do: addresses, bus master, MSI-X.
+func (v *vm) setUp(t *testing.T) {
+	t.Helper()
+	v.do(t, "outl 0xcf8 %#x", 1<<31|pciSlot<<11)
+	if id := v.do(t, "inl 0xcfc"); id != 0x11101af4 {
+		t.Fatalf("the device is %#x, want ivshmem's 1af4:1110", id)
+	}
+	v.config(t, 0x10, barRegister)
+	v.config(t, 0x14, barMSIX)
+	v.config(t, 0x18, barMemory)
+	v.config(t, 0x1c, 0)
+	v.config(t, 0x04, 6)
+	for vector := range Vectors {
+		v.do(t, "writel %#x 0xfee00000", barMSIX+16*vector)
+		v.do(t, "writel %#x %#x", barMSIX+16*vector+8, 0x30+vector)
+		v.do(t, "writel %#x 0", barMSIX+16*vector+12)
+	}
+	v.config(t, msixCap, msixMasked)
+}
+
+// takeInterrupt waits until a vector is pending, and acknowledges it.
+func (v *vm) takeInterrupt(t *testing.T, vector int) {
+	t.Helper()
+	eventually(t, "the interrupt is pending", func() bool { return v.do(t, "readl %#x", pending)>>vector&1 == 1 })
+	v.config(t, msixCap, msixEnable)
+	v.config(t, msixCap, msixMasked)
+	if v.do(t, "readl %#x", pending) != 0 {
+		t.Fatal("the interrupt stays pending")
+	}
+}
+
+// exercise rings both ways on every vector and passes a word of memory both ways.
+func exercise(t *testing.T, v *vm, hosts ...*ivshmem.Client) {
+	t.Helper()
+	if id := v.do(t, "readl %#x", ivPosition); id != uint32(GuestSeat) {
+		t.Fatalf("IVPosition %d, want %d", int32(id), GuestSeat)
+	}
+	for i, h := range hosts {
+		for vector := range Vectors {
+			e := h.Interrupt(ivshmem.Vector(vector))
+			_, _ = e.Drain()
+			v.do(t, "writel %#x %#x", doorbell, uint32(h.ID)<<16|uint32(vector))
+			if err := e.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := e.Wait(); err != nil {
+				t.Fatalf("QEMU rang seat %d, vector %d: %v", h.ID, vector, err)
+			}
+			if err := h.Ring(GuestSeat, ivshmem.Vector(vector)); err != nil {
+				t.Fatal(err)
+			}
+			v.takeInterrupt(t, vector)
+		}
+		off := shmproto.RegionSize - 64*(i+1)
+		v.do(t, "writel %#x %#x", barMemory+off, 0xcafe0000+i)
+		if got := h.Memory[off : off+4]; got[0] != byte(i) || got[3] != 0xca {
+			t.Fatalf("the host sees % x", got)
+		}
+		h.Memory[off+4]++
+		if got := v.do(t, "readl %#x", barMemory+off+4); byte(got) != h.Memory[off+4] {
+			t.Fatalf("QEMU sees %#x", got)
+		}
+	}
+}
+
+func TestQEMU(t *testing.T) {
+	r := startServer(t, testConfig(runDir(t), "a", "b"))
+	v := startVM(t, guestSocket(r.run, "a"))
+	other := startVM(t, guestSocket(r.run, "b"))
+	hosts := []*ivshmem.Client{dial(t, hostSocket(r.run, "a")), dial(t, hostSocket(r.run, "a"))}
+	exercise(t, v, hosts...)
+	if g := r.gateway(t, "a"); g.Seats[2].PID != v.cmd.Process.Pid || g.Attachment != 1 {
+		t.Errorf("status %+v", g)
+	}
+	magic := other.do(t, "readl %#x", barMemory)
+	if own := v.do(t, "readl %#x", barMemory); magic != own || magic == 0 {
+		t.Errorf("headers begin with %#x and %#x", own, magic)
+	}
+	if other.do(t, "readl %#x", pending) != 0 || other.do(t, "readl %#x", barMemory+shmproto.RegionSize-64) != 0 {
+		t.Error("the other gateway was rung or written")
+	}
+}
+
+func TestQEMUFiveInOneSeat(t *testing.T) {
+	r := startServer(t, testConfig(runDir(t), "a"))
+	hosts := []*ivshmem.Client{dial(t, hostSocket(r.run, "a")), dial(t, hostSocket(r.run, "a"))}
+	for i := range 5 {
+		v := startVM(t, guestSocket(r.run, "a"))
+		exercise(t, v, hosts...)
+		if g := r.gateway(t, "a"); int(g.Attachment) != i+1 {
+			t.Errorf("QEMU %d: attachment %d", i+1, g.Attachment)
+		}
+		v.kill()
+	}
+}
+
+func TestQEMUSecondInTakenSeat(t *testing.T) {
+	r := startServer(t, testConfig(runDir(t), "a"))
+	host := dial(t, hostSocket(r.run, "a"))
+	v := startVM(t, guestSocket(r.run, "a"))
+	second, started := launch(t, guestSocket(r.run, "a"))
+	if started {
+		t.Fatal("a second QEMU got the seat")
+	}
+	if second.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(second.stderr.String(), "server sent version -16, expecting 0") {
+		t.Errorf("the second QEMU: %v, %s", second.cmd.ProcessState, &second.stderr)
+	}
+	exercise(t, v, host)
+	if log := r.log.String(); !strings.Contains(log, "refused: seat taken") || !strings.Contains(log, fmt.Sprintf("holders=[%d]", v.cmd.Process.Pid)) {
+		t.Errorf("the log does not name the holder:\n%s", log)
+	}
+	v.kill()
+	exercise(t, startVM(t, guestSocket(r.run, "a")), host)
+}
+
+// The server closes the connection of a running QEMU: by taking the gateway
+// out of its list, and by its end.
+func TestQEMUConnectionLost(t *testing.T) {
+	for name, lose := range map[string]func(t *testing.T, r *runner){
+		"gateway removed": func(t *testing.T, r *runner) {
+			if err := r.Apply(nil); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"server ended": func(_ *testing.T, r *runner) { r.stop() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := startServer(t, testConfig(runDir(t), "a"))
+			v := startVM(t, guestSocket(r.run, "a"))
+			host := dial(t, hostSocket(r.run, "a"))
+			exercise(t, v, host)
+			lose(t, r)
+			<-host.Gone()
+			exercise(t, v, host)
+		})
+	}
+}
+
+// A server is killed and replaced; with the store, the same QEMU and host go on,
+// and a host of the new server reaches the same QEMU.
+func TestQEMUServerRestarted(t *testing.T) {
+	m, run := startSystemd(t), runDir(t)
+	s := m.start(t, run, "a")
+	v := startVM(t, guestSocket(run, "a"))
+	before := status(t, run).Gateways[0]
+	for range 3 {
+		host := dial(t, hostSocket(run, "a"))
+		exercise(t, v, host)
+		s.kill()
+		exercise(t, v, host)
+		s = m.start(t, run, "a")
+		exercise(t, v, host)
+		after := status(t, run).Gateways[0]
+		if after.RegionEpoch != before.RegionEpoch || after.Seats[2].PID != v.cmd.Process.Pid || after.Seats[2].State != SeatConnected {
+			t.Fatalf("after the restart: %+v", after)
+		}
+		if second, started := launch(t, guestSocket(run, "a")); started {
+			t.Fatalf("the new server gave QEMU's seat to process %d", second.cmd.Process.Pid)
+		}
+		_ = host.Close()
+		newcomer := dial(t, hostSocket(run, "a"))
+		exercise(t, v, newcomer)
+		_ = newcomer.Close()
+	}
+	v.kill()
+	host := dial(t, hostSocket(run, "a"))
+	exercise(t, startVM(t, guestSocket(run, "a")), host)
+}
+
+// Without a store a killed server takes its regions along; QEMU goes on, and the
+// next server makes a region for the next QEMU.
+func TestQEMUServerKilledWithoutStore(t *testing.T) {
+	m, run := startSystemd(t), runDir(t)
+	s := m.start(t, run, "a")
+	v := startVM(t, guestSocket(run, "a"))
+	host := dial(t, hostSocket(run, "a"))
+	before := status(t, run).Gateways[0]
+	s.kill()
+	exercise(t, v, host)
+	m.drop("gateway/")
+	m.start(t, run, "a")
+	exercise(t, v, host)
+	after := status(t, run).Gateways[0]
+	if after.TakenOver || after.RegionEpoch == before.RegionEpoch || after.Attachment != 0 {
+		t.Errorf("status %+v", after)
+	}
+	exercise(t, startVM(t, guestSocket(run, "a")), dial(t, hostSocket(run, "a")))
+}
