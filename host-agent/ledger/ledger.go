@@ -57,16 +57,17 @@ func (d *Dir) Create(t shmproto.Term, h History, snapshot json.RawMessage) (*Led
 	return l, nil
 }
 
-// Compact replaces the file by one that starts with snapshot. On error the old
-// one stays in use.
-func (l *Ledger) Compact(snapshot json.RawMessage) error {
+// Compact replaces the file by one that starts with snapshot, which holds what h
+// says of the terms before. On error the old one stays in use.
+func (l *Ledger) Compact(h History, snapshot json.RawMessage) error {
 	if l.broken != nil {
 		return l.broken
 	}
-	old, cut := l.f, l.header.Cut
+	old, header := l.f, l.header
 	l.header.Cut++
+	l.header.Follows = h.Follows
 	if err := l.write(snapshot); err != nil {
-		l.header.Cut = cut
+		l.header = header
 		return err
 	}
 	old.Close()

@@ -64,7 +64,7 @@ func child(path string) {
 	for i := range 3 {
 		last++
 		if i == 1 {
-			check(l.Compact(step(last)))
+			check(l.Compact(h, step(last)))
 		} else {
 			check(l.Append(step(last)))
 		}
@@ -200,7 +200,7 @@ func TestLateWriter(t *testing.T) {
 	if want := texts([]json.RawMessage{step(1), step(70), step(2)}); err != nil || texts(h.Lines) != want {
 		t.Fatalf("got %s, %v\nwant %s", texts(h.Lines), err, want)
 	}
-	if err := one.Compact(step(71)); err != nil {
+	if err := one.Compact(History{}, step(71)); err != nil {
 		t.Fatal(err)
 	}
 	if grown, err := d.Grown(h); !grown || err != nil {
@@ -397,7 +397,7 @@ func TestFullThenRoom(t *testing.T) {
 	if !errors.As(err, &fe) || !errors.Is(err, unix.ENOSPC) || !strings.Contains(fe.Hint(), "free space") {
 		t.Fatalf("after %d lines: %v", n, err)
 	}
-	if err := l.Compact(step(n - 1)); err == nil {
+	if err := l.Compact(History{}, step(n-1)); err == nil {
 		t.Log("compaction found room")
 	} else if !errors.As(err, &fe) {
 		t.Fatalf("compact: %v", err)

@@ -26,7 +26,7 @@ type Config struct {
 	// StatusMode is the mode of RUN/coordinator.N.sock; 0 is 0600.
 	StatusMode fs.FileMode
 	// DoorbellBurst doorbells of one gateway are answered at once, then
-	// DoorbellRate a second; 0 is 64 and 100. More wait: the region is looked at
+	// DoorbellRate a second; 0 is 64 and 20. More wait: the region is looked at
 	// once for all of them.
 	DoorbellBurst int
 	DoorbellRate  float64
@@ -37,7 +37,7 @@ func (c *Config) validate() error {
 	setDefault(&c.Rescan, 5*time.Second)
 	setDefault(&c.StatusMode, 0o600)
 	setDefault(&c.DoorbellBurst, 64)
-	setDefault(&c.DoorbellRate, 100)
+	setDefault(&c.DoorbellRate, 20)
 	var errs []error
 	if !filepath.IsAbs(c.RunDir) {
 		errs = append(errs, fmt.Errorf("run directory %q: must be an absolute path", c.RunDir))

@@ -140,7 +140,11 @@ func (r *runner) adopt(d dialled) error {
 	}
 	if grown, err := r.dir.Grown(r.history); err != nil || grown {
 		r.log.Info("a former coordinator has written after its ledger was read", "grown", grown, "error", err)
-		if err != nil || r.again() != nil {
+		if err == nil {
+			err = r.inherit()
+		}
+		if err != nil {
+			r.bookError = err.Error()
 			r.elect(election.Failed{})
 			return nil
 		}

@@ -7,9 +7,7 @@ import (
 )
 
 // document translates the core's state into what the status socket hands out.
-// publications holds each member's last publication's attachment and
-// incarnation, for display.
-func document(self report.Self, s coordinator.State, publications map[coordinator.Member]shmproto.Answers) report.Document {
+func document(self report.Self, s coordinator.State) report.Document {
 	d := report.Document{
 		At:        s.At,
 		Self:      self,
@@ -24,7 +22,7 @@ func document(self report.Self, s coordinator.State, publications map[coordinato
 		})
 	}
 	for _, m := range s.Members {
-		d.Members = append(d.Members, member(m, publications[m.Member]))
+		d.Members = append(d.Members, member(m))
 	}
 	unanswered := make(map[coordinator.Member]bool)
 	for _, m := range s.Members {
@@ -36,7 +34,7 @@ func document(self report.Self, s coordinator.State, publications map[coordinato
 	return d
 }
 
-func member(m coordinator.MemberStatus, p shmproto.Answers) report.Member {
+func member(m coordinator.MemberStatus) report.Member {
 	out := report.Member{
 		Member:     m.Member.String(),
 		State:      memberState(m),
@@ -46,7 +44,7 @@ func member(m coordinator.MemberStatus, p shmproto.Answers) report.Member {
 		TorVersion: m.TorVersion,
 		NumPrimary: m.NumPrimary,
 		Publication: report.Publication{
-			Attachment: uint64(p.Attachment), Incarnation: uint64(p.Incarnation), Seq: uint64(m.Seq), Seen: m.Seen,
+			Attachment: uint64(m.Attachment), Incarnation: uint64(m.Incarnation), Seq: uint64(m.Seq), Seen: m.Seen,
 		},
 		Guards:  make([]report.Guard, 0, len(m.Guards)),
 		Order:   report.Order{Seq: uint64(m.Order.Seq), Exclusions: []string{}, Tries: m.Order.Tries},

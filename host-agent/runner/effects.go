@@ -84,7 +84,7 @@ func (r *runner) save(records []coordinator.Record) bool {
 func (r *runner) compact() {
 	snapshot, err := json.Marshal(r.core.Snapshot())
 	if err == nil {
-		err = r.book.Compact(snapshot)
+		err = r.book.Compact(r.history, snapshot)
 	}
 	if err != nil {
 		// What counts is durable in the old file; the next step finds out
@@ -106,6 +106,19 @@ func (r *runner) unsaved(err error) {
 		return
 	}
 	r.elect(election.Failed{})
+}
+
+// inherit replays what a former coordinator wrote after its ledger was read, and
+// writes our ledger anew: the core settled what the two said differently.
+func (r *runner) inherit() error {
+	if err := r.again(); err != nil {
+		return err
+	}
+	snapshot, err := json.Marshal(r.core.Snapshot())
+	if err != nil {
+		return err
+	}
+	return r.book.Compact(r.history, snapshot)
 }
 
 // again restores the core from the ledgers including our own, and lets the next
@@ -193,12 +206,14 @@ func (r *runner) look(l *link) {
 		// What changes between the two loads has another version and is read
 		// again.
 		l.seen[slot], l.known[slot] = version, true
+		if err == nil && r.publication.Attachment > l.region.Attachment() {
+			// Believed, it would make the gateway's own later ones look stale.
+			err = &shmproto.ViolationError{Reason: "publication of an attachment that has not been"}
+		}
 		var bad *shmproto.ViolationError
 		switch {
 		case err == nil:
 			r.published++
-			p := &r.publication
-			l.shown[slot] = shown{p.Member, shmproto.Answers{Attachment: p.Attachment, Incarnation: p.Incarnation, Seq: p.Seq}}
 			r.step(coordinator.Published{At: time.Now(), Gateway: l.name, Slot: slot, Publication: &r.publication})
 		case errors.As(err, &bad):
 			r.violated(l.name, bad)

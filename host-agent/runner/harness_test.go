@@ -239,6 +239,11 @@ func fp(n int) guardstate.Fingerprint { return guardstate.Fingerprint{byte(n), b
 func (g *guest) publish(sample ...int) {
 	g.t.Helper()
 	g.show(sample...)
+	g.ring()
+}
+
+func (g *guest) ring() {
+	g.t.Helper()
 	for seat := range 2 {
 		if err := g.client.Ring(ivshmem.PeerID(seat), vectorChanged); err != nil {
 			g.t.Fatal(err)

@@ -28,14 +28,7 @@ type link struct {
 	known   [shmproto.MaxMembers]bool   // seen is valid
 	done    chan struct{}               // closed by close
 	bell    chan struct{}               // asks the ringer to ring; one waiting request is enough
-	shown   [shmproto.MaxMembers]shown  // the last good publication, for status
 	missing int                         // how often in a row its socket was not there
-}
-
-// shown names a slot's last good publication.
-type shown struct {
-	member      string
-	publication shmproto.Answers
 }
 
 // attach makes a link of a connected client and starts its two goroutines. They

@@ -3,6 +3,7 @@ package runner
 import (
 	"bytes"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"guardring/host-agent/report"
 	"guardring/host-agent/server"
 	"guardring/internal/coordinator"
+	"guardring/shmproto"
 )
 
 func TestDuplicateIsTakenFromTheLater(t *testing.T) {
@@ -285,4 +287,67 @@ func cpu(t *testing.T, pid int) time.Duration {
 		t.Fatal(err)
 	}
 	return time.Duration(user+system) * 10 * time.Millisecond // USER_HZ is 100
+}
+
+// TestLateWriter: what a stopped predecessor makes durable after its ledger was
+// read is replayed before a region is read that was attached later.
+func TestLateWriter(t *testing.T) {
+	r := newRig(t, coordinator.PolicyDisjoint, "a")
+	old := r.coordinate("")
+	r.actingDocument()
+	r.guest("a").publish(sampleA()...)
+	r.eventually("a is known", func() bool { return len(r.actingDocument().Members) == 1 })
+	path := r.actingDocument().Self.LedgerFile
+	r.coordinate("")
+	r.eventually("the next one watches", func() bool { return len(r.documents()) == 2 })
+	if err := unix.Kill(old.Process.Pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("the next one acts", func() bool { return r.actingDocument().Self.PID != old.Process.Pid })
+	// The old one's step that was on its way: b's claim on guard 200.
+	line := `[{"v":1,"kind":"member","gateway":"b","instance":"default"},` +
+		`{"v":1,"kind":"claim","gateway":"b","instance":"default","key":"relay/C800010000000000000000000000000000000000","stamp":{"n":4,"at":"2026-01-01T00:00:00Z"}}]`
+	f, err := os.OpenFile(filepath.Join(r.cfg.LedgerDir, path), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := fmt.Fprintf(f, "%08x %s\n", crc32.Checksum([]byte(line), crc32.MakeTable(crc32.Castagnoli)), line); err != nil {
+		t.Fatal(err)
+	}
+	keep := func(name string) server.Gateway {
+		return server.Gateway{Name: name, UID: server.KeepID, GID: server.KeepID}
+	}
+	if err := r.srv.Apply([]server.Gateway{keep("a"), keep("b")}); err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("b's claim is inherited", func() bool {
+		for _, m := range r.actingDocument().Members {
+			if m.Member == "b/default" && len(m.Guards) == 1 && m.Guards[0].Stamp != 0 {
+				return true
+			}
+		}
+		return false
+	})
+	if d := r.actingDocument(); d.Self.LedgerError != "" || len(d.Members) != 2 {
+		t.Errorf("%+v", d)
+	}
+}
+
+// TestFalseAttachment: a guest cannot make its gateway's later publications look
+// stale.
+func TestFalseAttachment(t *testing.T) {
+	r := newRig(t, coordinator.PolicyDisjoint, "a")
+	r.coordinateHere()
+	a := r.guest("a")
+	shmproto.SetAttachment(a.client.Memory, 99) // the guest can write everywhere
+	a.show(sampleA()...)
+	shmproto.SetAttachment(a.client.Memory, 1)
+	a.ring()
+	r.eventually("the violation is counted", func() bool { return r.actingDocument().Gateways[0].Violations == 1 })
+	a.publish(sampleA()...)
+	r.eventually("the good one is read", func() bool {
+		d := r.actingDocument()
+		return len(d.Members) == 1 && d.Members[0].Publication.Attachment == 1
+	})
 }

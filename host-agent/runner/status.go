@@ -11,7 +11,6 @@ import (
 	"guardring/host-agent/report"
 	"guardring/internal/coordinator"
 	"guardring/internal/coordinator/election"
-	"guardring/shmproto"
 )
 
 // describe makes the status document.
@@ -38,13 +37,7 @@ func (r *runner) describe() report.Document {
 	default:
 		self.Role = report.RoleElecting
 	}
-	publications := make(map[coordinator.Member]shmproto.Answers)
-	for _, l := range r.links {
-		for _, s := range l.shown {
-			publications[coordinator.Member{Gateway: l.name, Instance: s.member}] = s.publication
-		}
-	}
-	d := document(self, state, publications)
+	d := document(self, state)
 	d.At = time.Now()
 	// What is attached, also while the core is not asked (standby) or has just
 	// been thrown away (full disk).
