@@ -2,6 +2,7 @@ package shmproto
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -17,6 +18,11 @@ import (
 // Tests with a second process run this test binary again. Its work is named in
 // childEnv as "role n"; the region is file descriptor 3.
 const childEnv = "SHMPROTO_TEST_CHILD"
+
+// emulator runs children where the kernel cannot run this binary by itself:
+//
+//	GOARCH=arm64 go test -exec qemu-aarch64 . -args -emulator qemu-aarch64
+var emulator = flag.String("emulator", "", "program that runs this test's child processes")
 
 // Exit codes of a child.
 const (
@@ -126,6 +132,9 @@ func sharedRegion(t *testing.T) (*os.File, []byte) {
 func child(t *testing.T, f *os.File, role string, n int) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
+	if *emulator != "" {
+		cmd = exec.Command(*emulator, os.Args[0])
+	}
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d", childEnv, role, n))
 	cmd.ExtraFiles = []*os.File{f}
 	cmd.Stderr = os.Stderr

@@ -16,6 +16,7 @@ type Guest struct {
 	shown       [MaxMembers]shownRecord
 	seats       [hostSeats]seatReader
 	scratch     []byte
+	journal     [ringRecordSize]byte
 	lease       leaseScratch
 	order       Order // decoded into first
 	best        Order
@@ -148,7 +149,7 @@ func (g *Guest) Append(j Journal) error {
 		return err
 	}
 	r := ringIn(g.area, guestRingOff)
-	r.append(r.head(), j, author{uint16(g.writer), g.incarnation, Generation(g.lock.ticket)})
+	r.append(r.head(), j, author{uint16(g.writer), g.incarnation, Generation(g.lock.ticket)}, &g.journal)
 	fence()
 	return g.writable()
 }

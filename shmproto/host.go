@@ -13,7 +13,8 @@ type Host struct {
 	lock    lockArea
 	guest   []byte
 	reader  ringReader
-	scratch []byte      // a record, read or to be written
+	scratch []byte // a record, read or to be written
+	journal [ringRecordSize]byte
 	spare   Publication // decoded into first, so that an error leaves the caller's alone
 }
 
@@ -70,7 +71,7 @@ func (h *Host) WriteOrder(slot int, o *Order) error {
 // Append adds a record to the ring host→guest; j.Seq is set by it. The ring has
 // no room to run out of: what the guest has not read in time is overwritten.
 func (h *Host) Append(j Journal) {
-	h.ring.append(h.next, j, author{slot: uint16(h.seat)})
+	h.ring.append(h.next, j, author{slot: uint16(h.seat)}, &h.journal)
 	h.next++
 }
 

@@ -194,10 +194,10 @@ func TestTorn(t *testing.T) {
 	}()
 	defer func() { close(quit); <-done }()
 	var p Publication
-	for range 1_000_000 {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 		if errors.Is(h.ReadPublication(0, &p), ErrTorn) {
 			return
 		}
 	}
-	t.Error("never torn")
+	t.Error("never torn in a minute")
 }

@@ -41,9 +41,10 @@ type author struct {
 	generation  Generation
 }
 
-// append writes record seq and then the head, in that order.
-func (r ring) append(seq uint64, j Journal, a author) {
-	var b [ringRecordSize]byte
+// append writes record seq and then the head, in that order. The record is made
+// in b.
+func (r ring) append(seq uint64, j Journal, a author, b *[ringRecordSize]byte) {
+	*b = [ringRecordSize]byte{}
 	le.PutUint64(b[journalSeqOff:], seq)
 	le.PutUint64(b[journalShapeOff:], uint64(j.Kind)|uint64(j.Slot)<<16|uint64(a.slot)<<32)
 	le.PutUint64(b[journalIncarnationOff:], uint64(a.incarnation))

@@ -138,3 +138,26 @@ func TestLeaseRoundTrip(t *testing.T) {
 		}
 	}
 }
+
+func TestNoAllocations(t *testing.T) {
+	r := newRegion(t)
+	h, g := r.Host(0), newGuest(t, r, 0)
+	p, o := samplePublication(MaxGuards, true), sampleOrder(MaxExclusions)
+	var got Publication
+	var order Order
+	round := func() {
+		if err := errors.Join(
+			g.Publish(0, p), h.ReadPublication(0, &got), g.Verify(0),
+			h.WriteOrder(0, o), g.ReadOrder(0, "default", &order),
+			g.Append(Journal{}),
+		); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 4 { // until both sides' slices have grown
+		round()
+	}
+	if n := testing.AllocsPerRun(100, round); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
