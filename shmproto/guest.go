@@ -162,8 +162,9 @@ func (g *Guest) ReadLease(seat int) (Lease, error) {
 
 // ReadOrder copies into o, whose slice it uses again, the order for a member in
 // its slot: of the two seats' the one with the highest (epoch, term, seq), unless
-// a seat shows an acting lease of a higher (epoch, term): then its coordinator has
-// taken over, and an order that is not in its ledger must not be obeyed any more.
+// a seat shows a lease of a higher (epoch, term): then its coordinator has taken
+// over, and an order that is not in its ledger must not be obeyed any more. That
+// stays so when it stops acting, so Acting is not asked.
 // Orders for another member name, left from the slot's former owner, do not count.
 //
 // A damaged seat does not keep us from the other one. ErrEmpty: no order stands.
@@ -191,7 +192,7 @@ func (g *Guest) ReadOrder(slot int, member string, o *Order) error {
 	fence()
 	for seat := range g.seats {
 		l, err := g.ReadLease(seat)
-		if err == nil && l.Acting && l.compareTerm(g.best.Epoch, g.best.Term) > 0 {
+		if err == nil && l.compareTerm(g.best.Epoch, g.best.Term) > 0 {
 			return fault
 		}
 	}

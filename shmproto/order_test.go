@@ -32,7 +32,7 @@ func TestWhichOrderCounts(t *testing.T) {
 		{name: "above the lease", orders: [2]Order{order(1, 4, 1, "m")}, leases: [2]Lease{acting(1, 3)}, want: 4},
 		{name: "fenced by the other seat", orders: [2]Order{order(1, 4, 1, "m")}, leases: [2]Lease{acting(1, 4), acting(1, 5)}, wantErr: ErrEmpty},
 		{name: "fenced by an epoch", orders: [2]Order{order(1, 4, 1, "m")}, leases: [2]Lease{acting(2, 1)}, wantErr: ErrEmpty},
-		{name: "higher term that does not act", orders: [2]Order{order(1, 4, 1, "m")}, leases: [2]Lease{{Epoch: Epoch{Number: 1}, Term: 5}}, want: 4},
+		{name: "fenced by a term that acts no more", orders: [2]Order{order(1, 4, 1, "m")}, leases: [2]Lease{{Epoch: Epoch{Number: 1}, Term: 5}}, wantErr: ErrEmpty},
 		{name: "damaged", orders: [2]Order{order(1, 4, 1, "m")}, damaged: [2]bool{true}},
 		{name: "first damaged", orders: [2]Order{order(1, 4, 1, "m"), order(1, 3, 1, "m")}, damaged: [2]bool{true}, want: 3},
 		{name: "second damaged", orders: [2]Order{order(1, 3, 1, "m"), order(1, 4, 1, "m")}, damaged: [2]bool{false, true}, want: 3},
