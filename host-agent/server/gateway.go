@@ -78,11 +78,14 @@ func newGateway(cfg *Config, gw Gateway, found map[string][]int, s *store, log *
 	for p := range regionSeats(gw.Name) {
 		g.seats = append(g.seats, &seat{id: ivshmem.PeerID(p)})
 	}
+	sockets := split(found, "socket/")
 	if err := g.obtainRegion(found); err != nil {
+		closeAll(sockets)
 		g.cancel()
 		return nil, err
 	}
-	if err := g.listen(cfg.RunDir); err != nil {
+	if err := g.listen(cfg.RunDir, sockets); err != nil {
+		closeAll(sockets)
 		g.close(keepStored)
 		return nil, err
 	}
@@ -90,19 +93,28 @@ func newGateway(cfg *Config, gw Gateway, found map[string][]int, s *store, log *
 	return g, nil
 }
 
-// listen opens the sockets.
-func (g *gateway) listen(run string) (err error) {
+// listen opens the sockets, or takes them over from the store.
+func (g *gateway) listen(run string, found map[string][]int) (err error) {
 	if g.name != leaseBoard {
-		if g.guest, err = listen(guestSocket(run, g.name), g.cfg.UID, g.cfg.GID, g.cfg.Mode); err != nil {
+		if g.guest, err = g.openSocket(partGuestSocket, guestSocket(run, g.name), g.cfg, found); err != nil {
 			return err
 		}
 	}
-	g.host, err = listen(hostSocket(run, g.name), KeepID, KeepID, 0o600)
+	g.host, err = g.openSocket(partHostSocket, hostSocket(run, g.name), Gateway{UID: KeepID, GID: KeepID, Mode: 0o600}, found)
 	return err
 }
 
-// start starts the goroutines of sockets and recovered seats.
+// start starts the goroutines of recovered seats and sockets.
 func (g *gateway) start() {
+	for _, s := range g.seats { // first: the sockets' goroutines change seats
+		if h := s.holder; h != nil {
+			g.watchProcess(s, h)
+			if h.link != nil {
+				g.watchLink(s, h, h.link)
+			}
+		}
+	}
+	go g.ring()
 	if g.guest != nil {
 		g.work.Go(func() {
 			g.guest.serve(g.ctx, g.socketTokens(), g.log, func(fd int) { g.admit(fd, guestSide) })
@@ -111,15 +123,6 @@ func (g *gateway) start() {
 	g.work.Go(func() {
 		g.host.serve(g.ctx, g.socketTokens(), g.log, func(fd int) { g.admit(fd, hostSide) })
 	})
-	go g.ring()
-	for _, s := range g.seats {
-		if h := s.holder; h != nil {
-			g.watchProcess(s, h)
-			if h.link != nil {
-				g.watchLink(s, h, h.link)
-			}
-		}
-	}
 }
 
 // ring tells the host seats that a guest has attached. A hostile QEMU can block
@@ -157,13 +160,18 @@ func (g *gateway) reconfigure(gw Gateway) error {
 func (g *gateway) close(f fate) {
 	g.cancel()
 	close(g.closing)
+	var names []string
 	for _, l := range []*listener{g.guest, g.host} {
-		if l != nil {
+		switch {
+		case l == nil:
+		case f == keepStored && l.stored != "":
+			l.close() // who connects now is answered by the next server
+		default:
+			names = append(names, l.stored)
 			l.remove()
 		}
 	}
 	g.mu.Lock()
-	var names []string
 	for _, s := range g.seats {
 		if h := s.holder; h != nil {
 			names = append(names, h.stored)

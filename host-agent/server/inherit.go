@@ -10,10 +10,17 @@ import (
 )
 
 // Names in the store: gateway/NAME/PART, where PART is "memory", "book",
-// "vector/PEER/VECTOR", "seat/PEER/process/SERIAL" or
+// "vector/PEER/VECTOR", "socket/guest", "socket/host", "seat/PEER/process/SERIAL" or
 // "seat/PEER/connection/SERIAL". Serials are random, so that taking a holder's
 // names out of the store cannot race with storing the next one's.
 const storePrefix = "gateway/"
+
+// The listening sockets: stored, so that a VM that starts while the server
+// restarts waits in the queue.
+const (
+	partGuestSocket = "socket/guest"
+	partHostSocket  = "socket/host"
+)
 
 func storeName(gateway, part string) string { return storePrefix + gateway + "/" + part }
 
@@ -49,15 +56,37 @@ func (f inherited) take(gateway string) map[string][]int {
 }
 
 // discardRest drops what was stored for gateways that are not configured.
-func (f inherited) discardRest(s *store, log *slog.Logger) {
+func (f inherited) discardRest(run string, s *store, log *slog.Logger) {
 	for _, gateway := range slices.Sorted(maps.Keys(f)) {
 		log.Info("stored gateway is not configured any more, discarded", "gateway", gateway)
 		parts := f.take(gateway)
 		discard(s, gateway, slices.Sorted(maps.Keys(parts)))
-		for _, fds := range parts {
-			for _, fd := range fds {
-				_ = unix.Close(fd)
+		for part, path := range map[string]string{partGuestSocket: guestSocket(run, gateway), partHostSocket: hostSocket(run, gateway)} {
+			for _, fd := range parts[part] {
+				refusePending(fd)
+				_ = removeSocket(path)
 			}
+		}
+		closeAll(parts)
+	}
+}
+
+// split takes the parts with a prefix out of found.
+func split(found map[string][]int, prefix string) map[string][]int {
+	out := make(map[string][]int)
+	for part, fds := range found {
+		if strings.HasPrefix(part, prefix) {
+			out[part] = fds
+			delete(found, part)
+		}
+	}
+	return out
+}
+
+func closeAll(found map[string][]int) {
+	for _, fds := range found {
+		for _, fd := range fds {
+			_ = unix.Close(fd)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guardring/internal/statussock"
+	"guardring/shmproto/ivshmem"
 )
 
 const (
@@ -25,12 +26,13 @@ const (
 // listener is one listening socket.
 type listener struct {
 	*pollable
-	path string
+	path   string
+	stored string // its name in the store, "" if it is not there
 }
 
 // listen binds path. Owner and mode are right before anybody can connect.
 func listen(path string, uid, gid int, mode fs.FileMode) (*listener, error) {
-	if err := statussock.RemoveStale(path); err != nil {
+	if err := removeSocket(path); err != nil {
 		return nil, fmt.Errorf("socket %s: %w", path, err)
 	}
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
@@ -55,6 +57,42 @@ func listen(path string, uid, gid int, mode fs.FileMode) (*listener, error) {
 	p, err := newPollable(fd, path)
 	if err != nil {
 		_ = os.Remove(path)
+		return nil, err
+	}
+	return &listener{pollable: p, path: path}, nil
+}
+
+// removeSocket removes a former server's socket. That server is gone, because we
+// hold the lock of the run directory.
+func removeSocket(path string) error {
+	if there, err := statussock.Present(path); !there {
+		return err
+	}
+	return os.Remove(path)
+}
+
+// adoptListener takes over a stored listening socket. On error fd is closed.
+func adoptListener(fd int, path string, uid, gid int, mode fs.FileMode) (*listener, error) {
+	unix.CloseOnExec(fd)
+	fail := func(err error) (*listener, error) {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("socket %s: %w", path, err)
+	}
+	if on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || on != 1 {
+		return fail(fmt.Errorf("the stored descriptor does not listen (%v)", err))
+	}
+	addr, err := unix.Getsockname(fd)
+	if u, ok := addr.(*unix.SockaddrUnix); !ok || err != nil || u.Name != path {
+		return fail(fmt.Errorf("the stored descriptor listens elsewhere (%v)", err))
+	}
+	if there, err := statussock.Present(path); !there {
+		return fail(fmt.Errorf("the socket is not there any more (%v)", err))
+	}
+	if err := setOwner(path, uid, gid, mode); err != nil {
+		return fail(err)
+	}
+	p, err := newPollable(fd, path)
+	if err != nil {
 		return nil, err
 	}
 	return &listener{pollable: p, path: path}, nil
@@ -93,10 +131,27 @@ func (l *listener) accept() (fd int, err error) {
 	return fd, failure
 }
 
-// remove closes the socket and takes its file away.
+// remove closes the socket for good and takes its file away.
 func (l *listener) remove() {
 	_ = os.Remove(l.path)
+	_ = l.with(refusePending)
 	l.close()
+}
+
+// refusePending answers those who wait to be accepted: a QEMU whose connection
+// is closed without a word would not end (ivshmem.Refusal).
+func refusePending(fd int) {
+	for {
+		if pollNow(fd, unix.POLLIN)&unix.POLLIN == 0 {
+			return
+		}
+		conn, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+		if err != nil {
+			return
+		}
+		_ = ivshmem.Refuse(conn, ivshmem.RefusedBroken)
+		_ = unix.Close(conn)
+	}
 }
 
 // serve hands connections to admit, one after another, not faster than the

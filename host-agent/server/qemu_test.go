@@ -313,6 +313,30 @@ func TestQEMUServerRestarted(t *testing.T) {
 	exercise(t, startVM(t, guestSocket(run, "a")), host)
 }
 
+// A QEMU that starts while there is no server waits, and then starts.
+func TestQEMUStartsWhileServerRestarts(t *testing.T) {
+	m, run := startSystemd(t), runDir(t)
+	m.start(t, run, "a").kill()
+	done := make(chan *vm)
+	go func() {
+		defer close(done)
+		if v, ok := launch(t, guestSocket(run, "a")); ok {
+			done <- v
+		}
+	}()
+	select {
+	case <-done:
+		t.Fatal("QEMU did not wait")
+	case <-time.After(300 * time.Millisecond): // it is at its socket by now, or will come to the next server: both are right
+	}
+	m.start(t, run, "a")
+	v, ok := <-done
+	if !ok {
+		t.Fatal("QEMU ended")
+	}
+	exercise(t, v, dial(t, hostSocket(run, "a")))
+}
+
 // Without a store a killed server takes its regions along; QEMU goes on, and the
 // next server makes a region for the next QEMU.
 func TestQEMUServerKilledWithoutStore(t *testing.T) {

@@ -15,13 +15,7 @@ import (
 func (g *gateway) obtainRegion(found map[string][]int) error {
 	if len(found) > 0 {
 		names := slices.Sorted(maps.Keys(found))
-		seats := make(map[string][]int) // parts that begin with seat/
-		for _, part := range names {
-			if strings.HasPrefix(part, "seat/") {
-				seats[part] = found[part]
-				delete(found, part)
-			}
-		}
+		seats := split(found, "seat/")
 		r, err := adoptRegion(g.name, found)
 		if err == nil {
 			g.region = r
@@ -33,11 +27,7 @@ func (g *gateway) obtainRegion(found map[string][]int) error {
 			return nil
 		}
 		g.log.Warn("stored region is not whole, discarded; guests that run need a restart to be seen again", "error", err)
-		for _, fds := range seats {
-			for _, fd := range fds {
-				_ = unix.Close(fd)
-			}
-		}
+		closeAll(seats)
 		discard(g.store, g.name, names)
 	}
 	r, err := makeRegion(g.name)
@@ -56,6 +46,39 @@ func (g *gateway) obtainRegion(found map[string][]int) error {
 		g.log.Warn("region not stored; it is lost when this server ends", "error", err)
 	}
 	return nil
+}
+
+// openSocket takes a listening socket over from the store, or makes and stores
+// one. It takes the descriptors of part out of found.
+func (g *gateway) openSocket(part, path string, cfg Gateway, found map[string][]int) (*listener, error) {
+	name := storeName(g.name, part)
+	fds := found[part]
+	delete(found, part)
+	if len(fds) > 0 {
+		for _, more := range fds[1:] {
+			_ = unix.Close(more)
+		}
+		l, err := adoptListener(fds[0], path, cfg.UID, cfg.GID, cfg.Mode)
+		if err == nil {
+			l.stored = name
+			return l, nil
+		}
+		g.log.Warn("stored socket not taken over, made anew", "error", err)
+		g.unstore(name)
+	}
+	l, err := listen(path, cfg.UID, cfg.GID, cfg.Mode)
+	if err != nil || g.store == nil {
+		return l, err
+	}
+	if e := l.with(func(fd int) { err = g.store.put(Descriptor{name, fd}) }); e != nil {
+		err = e
+	}
+	if err != nil {
+		g.log.Warn("socket not stored; connections are refused while this server restarts", "error", err)
+		return l, nil
+	}
+	l.stored = name
+	return l, nil
 }
 
 // recoverSeats finds the holders of seats among stored connections and

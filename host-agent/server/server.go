@@ -140,7 +140,7 @@ func (s *Server) start(ctx context.Context) error {
 	found := sortInherited(s.cfg.Inherited, r.store, s.log)
 	s.running = r
 	err := s.apply(ctx, found)
-	found.discardRest(r.store, s.log)
+	found.discardRest(s.cfg.RunDir, r.store, s.log)
 	if err == nil && r.store != nil {
 		if err := r.store.barrier(); err != nil {
 			s.log.Warn("descriptor store", "error", err)

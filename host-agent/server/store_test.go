@@ -1,6 +1,7 @@
 package server
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -18,6 +19,7 @@ import (
 
 	"guardring/internal/statussock"
 	"guardring/shmproto"
+	"guardring/shmproto/ivshmem"
 )
 
 // systemd emulates the service manager's side of the descriptor store: it
@@ -255,6 +257,37 @@ func TestRestartWithStore(t *testing.T) {
 	}
 }
 
+// Who connects while there is no server waits for the next one.
+func TestConnectionsWaitForTheNextServer(t *testing.T) {
+	m, run := startSystemd(t), runDir(t)
+	s := m.start(t, run, "a", "b")
+	for round, end := range []func(){func() { s.kill() }, func() { s.terminate(t) }} {
+		end()
+		c := rawDial(t, guestSocket(run, "a")) // is accepted by the kernel
+		gone := rawDial(t, guestSocket(run, "b"))
+		var b [8]byte
+		_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		if n, err := c.Read(b[:]); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("round %d: %d bytes from no server, %v", round, n, err)
+		}
+		s = m.start(t, run, "a")
+		_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+		if n, err := c.Read(b[:]); n != 8 || err != nil || b != [8]byte{} {
+			t.Fatalf("round %d: % x, %v", round, b[:n], err)
+		}
+		// The gateway that the next server does not have says so.
+		if n, err := gone.Read(b[:]); n != 8 || err != nil || int64(binary.LittleEndian.Uint64(b[:])) != int64(ivshmem.RefusedBroken) {
+			t.Fatalf("round %d: unconfigured gateway: % x, %v", round, b[:n], err)
+		}
+		if _, err := os.Lstat(guestSocket(run, "b")); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("round %d: the unconfigured gateway's socket: %v", round, err)
+		}
+		_ = c.Close()
+		s.kill()
+		s = m.start(t, run, "a", "b")
+	}
+}
+
 func TestHolderThatLostItsConnectionIsRememberedByStore(t *testing.T) {
 	m, run := startSystemd(t), runDir(t)
 	m.start(t, run, "a").kill()
@@ -293,10 +326,10 @@ func TestStoredBeforeTheFirstByte(t *testing.T) {
 	m, run := startSystemd(t), runDir(t)
 	s := m.start(t, run, "a")
 	want := []string{}
-	for _, part := range parts("a") {
+	for _, part := range append(parts("a"), partGuestSocket, partHostSocket) {
 		want = append(want, storeName("a", part))
 	}
-	for _, part := range parts(leaseBoard) {
+	for _, part := range append(parts(leaseBoard), partHostSocket) {
 		want = append(want, storeName(leaseBoard, part))
 	}
 	slices.Sort(want)
@@ -353,7 +386,7 @@ func TestIncompleteStoreIsNamedAndReplaced(t *testing.T) {
 	}
 	eventually(t, "the store has a and b once, and nothing else", func() bool {
 		names := m.names()
-		return len(names) == 2*len(parts("a"))+len(parts(leaseBoard)) && len(slices.Compact(names)) == len(names)
+		return len(names) == 2*len(parts("a"))+len(parts(leaseBoard))+5 && len(slices.Compact(names)) == len(names)
 	})
 	// What was stored anew is whole.
 	s.kill()

@@ -56,7 +56,7 @@ func Listen(path string, mode fs.FileMode) (*Listener, error) {
 	if len(path) > maxPath {
 		return nil, fmt.Errorf("status socket %s: path of %d bytes, at most %d are possible", path, len(path), maxPath)
 	}
-	if err := RemoveStale(path); err != nil {
+	if err := removeStale(path); err != nil {
 		return nil, fmt.Errorf("status socket %s: %w", path, err)
 	}
 	// Bound under another name and renamed only when the mode is right, so that
@@ -89,17 +89,26 @@ func (l *Listener) Close() error {
 	return l.l.Close()
 }
 
-// RemoveStale removes the socket file at path if nobody listens on it. It is an
-// error if somebody does, or if the file is no socket.
-func RemoveStale(path string) error {
+// Present reports whether there is a socket file at path. Anything else at path
+// is an error.
+func Present(path string) (bool, error) {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil
+		return false, nil
 	case err != nil:
-		return err
+		return false, err
 	case info.Mode().Type() != fs.ModeSocket:
-		return errors.New("exists and is not a socket: remove it or choose another path")
+		return false, errors.New("exists and is not a socket: remove it or choose another path")
+	}
+	return true, nil
+}
+
+// removeStale removes the socket file at path if nobody listens on it. It is an
+// error if somebody does, or if the file is no socket.
+func removeStale(path string) error {
+	if there, err := Present(path); !there {
+		return err
 	}
 	c, err := net.DialTimeout("unix", path, time.Second)
 	switch {
