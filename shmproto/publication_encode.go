@@ -37,11 +37,15 @@ const (
 // maxPublicationPayload is the room for one publication.
 const maxPublicationPayload = (publicationCellSize-cellBuffersOff)/2 - recordHeaderSize
 
-// columns are the lengths of a publication's columns.
-type columns struct{ addrs, ids, families int }
+// columns are the lengths of the columns that can be longer than there is room.
+type columns struct{ ids, families int }
+
+// What stands before those columns always fits.
+const _ = uint(maxPublicationPayload - 6*fieldHeaderSize - 2*MaxNameLen - pubConditionSize - pubReceiptSize -
+	MaxGuards*(pubGuardSize+MaxAddrs*(pubAddrSize+16)))
 
 // check reports what is wrong with a publication that we are about to encode, or
-// how long its columns are.
+// how long its columns are. appendAddrs checks the addresses.
 func (p *Publication) check() (columns, error) {
 	switch {
 	case p.State > MemberLeft:
@@ -86,17 +90,8 @@ func (p *Publication) check() (columns, error) {
 	return c, nil
 }
 
-// add checks the lists of one guard and adds up their room.
+// add checks the families of one guard and adds up their room.
 func (c *columns) add(g *Guard) error {
-	if len(g.Addrs) > MaxAddrs {
-		return fmt.Errorf("%w: %d addresses, at most %d", ErrTooLarge, len(g.Addrs), MaxAddrs)
-	}
-	for i, a := range g.Addrs {
-		if !validAddr(a) || !addrFollows(g.Addrs[:i], a) {
-			return fmt.Errorf("address %v: not valid, repeated, or IPv4 after IPv6", a)
-		}
-		c.addrs += pubAddrSize + a.Addr().BitLen()/8
-	}
 	if n := len(g.FamilyIDs); n > 0 {
 		for i := 1; i < n; i++ {
 			if !idsAscend(&g.FamilyIDs[i-1], &g.FamilyIDs[i]) {
@@ -124,26 +119,6 @@ func (c *columns) add(g *Guard) error {
 	return nil
 }
 
-// size returns the length of the whole payload.
-func (p *Publication) size(c columns) int {
-	n := fieldHeaderSize + pubConditionSize
-	if p.Member != "" {
-		n += fieldHeaderSize + len(p.Member)
-	}
-	if p.TorVersion != "" {
-		n += fieldHeaderSize + len(p.TorVersion)
-	}
-	if p.Receipt.Status != ReceiptNone {
-		n += fieldHeaderSize + pubReceiptSize
-	}
-	for _, column := range [...]int{len(p.Guards) * pubGuardSize, c.addrs, c.ids, c.families} {
-		if column > 0 {
-			n += fieldHeaderSize + column
-		}
-	}
-	return n
-}
-
 // appendTo appends the payload of p; b must have room for it, so that nothing is
 // allocated. It returns ErrTooLarge (wrapped) if it does not fit, else an error
 // that says what is wrong with p.
@@ -151,9 +126,6 @@ func (p *Publication) appendTo(b []byte) ([]byte, error) {
 	c, err := p.check()
 	if err != nil {
 		return nil, err
-	}
-	if n, room := p.size(c), cap(b)-len(b); n > room {
-		return nil, fmt.Errorf("%w: publication of %d bytes, room for %d: leave out families", ErrTooLarge, n, room)
 	}
 	if p.Member != "" {
 		b = appendField(b, pubMember, len(p.Member))
@@ -172,8 +144,11 @@ func (p *Publication) appendTo(b []byte) ([]byte, error) {
 	if len(p.Guards) > 0 {
 		b = appendGuards(b, p.Guards)
 	}
-	if c.addrs > 0 {
-		b = appendAddrs(b, p.Guards, c.addrs)
+	if b, err = appendAddrs(b, p.Guards); err != nil {
+		return nil, err
+	}
+	if n, room := c.size(), cap(b)-len(b); n > room {
+		return nil, fmt.Errorf("%w: families of %d bytes, room for %d: leave some out", ErrTooLarge, n, room)
 	}
 	if c.ids > 0 {
 		b = appendFamilyIDs(b, p.Guards, c.ids)
@@ -207,10 +182,18 @@ func appendGuards(b []byte, guards []Guard) []byte {
 	return b
 }
 
-func appendAddrs(b []byte, guards []Guard, size int) []byte {
-	b = appendField(b, pubAddrs, size)
+func appendAddrs(b []byte, guards []Guard) ([]byte, error) {
+	start := len(b)
+	b = appendField(b, pubAddrs, 0)
 	for i := range guards {
-		for _, a := range guards[i].Addrs {
+		addrs := guards[i].Addrs
+		if len(addrs) > MaxAddrs {
+			return nil, fmt.Errorf("publication: guard %d: %w: %d addresses, at most %d", i, ErrTooLarge, len(addrs), MaxAddrs)
+		}
+		for k, a := range addrs {
+			if !validAddr(a) || !addrFollows(addrs[:k], a) {
+				return nil, fmt.Errorf("publication: guard %d: address %v: not valid, repeated, or IPv4 after IPv6", i, a)
+			}
 			n := len(b)
 			if addr := a.Addr(); addr.Is4() {
 				b = b[:n+pubAddrSize+4]
@@ -225,7 +208,23 @@ func appendAddrs(b []byte, guards []Guard, size int) []byte {
 			le.PutUint16(b[n+2:], a.Port())
 		}
 	}
-	return b
+	size := len(b) - start - fieldHeaderSize
+	if size == 0 {
+		return b[:start], nil
+	}
+	le.PutUint16(b[start+2:], uint16(size))
+	return b, nil
+}
+
+// size returns the room of the columns with their headers.
+func (c columns) size() int {
+	n := 0
+	for _, column := range [...]int{c.ids, c.families} {
+		if column > 0 {
+			n += fieldHeaderSize + column
+		}
+	}
+	return n
 }
 
 func appendFamilyIDs(b []byte, guards []Guard, size int) []byte {
