@@ -168,7 +168,7 @@ func checkName(name string) error {
 		c := name[i]
 		alnum := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
 		if !alnum && (i == 0 || c != '-' && c != '_' && c != '.') {
-			return fmt.Errorf("character %q at %d: want letters, digits, and from the second on also - _ .", c, i)
+			return fmt.Errorf("character %q at %d: want letters and digits, and from the second on also any of .-_", c, i)
 		}
 	}
 	return nil

@@ -147,9 +147,15 @@ func (p *process) label() (profile, mode string, err error) {
 	if err != nil {
 		return "", "", err
 	}
+	profile, mode = parseLabel(b)
+	return profile, mode, nil
+}
+
+// parseLabel cuts "PROFILE (MODE)".
+func parseLabel(b []byte) (profile, mode string) {
 	s := string(bytes.TrimRight(b, "\n\x00"))
 	if i := strings.LastIndex(s, " ("); i >= 0 && strings.HasSuffix(s, ")") {
-		return s[:i], s[i+2 : len(s)-1], nil
+		return s[:i], s[i+2 : len(s)-1]
 	}
-	return s, "", nil
+	return s, ""
 }

@@ -122,7 +122,7 @@ func (e *Eventfd) Drain() (uint64, error) {
 	}
 	defer e.release()
 	n, err := read(e.fd)
-	if err == unix.EAGAIN {
+	if errors.Is(err, unix.EAGAIN) {
 		return 0, nil
 	}
 	return n, err
@@ -158,7 +158,7 @@ func (e *Eventfd) Wait() (uint64, error) {
 	var failure error
 	err = conn.Read(func(fd uintptr) bool {
 		count, failure = read(int(fd))
-		return failure != unix.EAGAIN
+		return !errors.Is(failure, unix.EAGAIN)
 	})
 	switch {
 	case err != nil && errors.Is(err, os.ErrDeadlineExceeded):
