@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"errors"
 	"time"
 
 	"guardring/shmproto"
@@ -15,7 +16,7 @@ type hostWatch struct {
 	leases [hostSeats]shmproto.Lease
 	known  [hostSeats]bool
 	beat   time.Time // when a heartbeat of an acting seat was last seen to change
-	since  time.Time // when we began to look
+	since  time.Time // when we began to look; zero: not yet
 	told   bool
 	acting int // seat + 1; 0: none
 }
@@ -24,7 +25,8 @@ func (h *hostWatch) look(l *loop, now time.Time) {
 	if l.shore.guest == nil {
 		return
 	}
-	if h.since.IsZero() {
+	first := h.since.IsZero()
+	if first {
 		h.since = now
 	}
 	h.acting = 0
@@ -33,8 +35,9 @@ func (h *hostWatch) look(l *loop, now time.Time) {
 		if err != nil {
 			continue // empty or torn: the last one stays
 		}
-		// The first sight of a heartbeat proves nothing: it may be a dead one's.
-		if h.known[seat] && lease.Heartbeat != h.leases[seat].Heartbeat && lease.Acting {
+		// What is there at the first look proves nothing: it may be a dead one's.
+		changed := !h.known[seat] || lease.Heartbeat != h.leases[seat].Heartbeat
+		if !first && changed && lease.Acting {
 			h.beat = now
 		}
 		h.leases[seat], h.known[seat] = lease, true
@@ -60,8 +63,8 @@ func (h *hostWatch) lastSign() time.Time {
 	return h.since
 }
 
-// absent reports whether no heartbeat has come for a tick and a half. Heartbeats
-// come every few seconds.
+// absent reports whether two looks a slow tick apart found no heartbeat between
+// them. Heartbeats come every second or so.
 func (h *hostWatch) absent(now time.Time, tick time.Duration) bool {
 	return !h.since.IsZero() && now.Sub(h.lastSign()) >= tick*9/10
 }

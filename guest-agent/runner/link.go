@@ -29,7 +29,7 @@ type link struct {
 	// control port is up.
 	changed func(session uint64, version string, why error)
 	// sent and closed tell the loop what was done, for the status.
-	sent   func(at time.Time)
+	sent   func(at time.Time, busy int64)
 	closed func(id guardstate.CircuitID)
 
 	session uint64
@@ -133,9 +133,9 @@ func (l *link) event(ctx context.Context, conn *torctl.Conn, e torctl.Event, at 
 func (l *link) perform(ctx context.Context, conn *torctl.Conn, a rotation.Action) {
 	switch a := a.(type) {
 	case rotation.SetConf:
-		at := time.Now()
+		at, busy := time.Now(), l.busy.Load()
 		_, err := l.do(ctx, conn, setConf(a.Settings))
-		l.sent(at)
+		l.sent(at, busy)
 		killpoint.Here("setconf-sent")
 		l.done(a.ID, err)
 	case rotation.ResetConf:

@@ -123,7 +123,9 @@ func (l *loop) run(ctx context.Context) error {
 				(<-l.work)()
 			}
 		case <-l.shore.rung:
-			l.shore.readOrders(time.Now())
+			now := time.Now()
+			l.host.look(l, now)
+			l.shore.readOrders(now)
 		case answer := <-l.asks:
 			answer <- l.document(time.Now())
 		case <-leave:

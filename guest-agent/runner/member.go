@@ -80,7 +80,7 @@ func (m *member) connect(post func(func()) bool) {
 	m.link.changed = func(session uint64, version string, why error) {
 		post(func() { m.controlChanged(session, version, why) })
 	}
-	m.link.sent = func(at time.Time) { post(func() { m.setconfSent(at) }) }
+	m.link.sent = func(at time.Time, busy int64) { post(func() { m.setconfSent(at, busy) }) }
 	m.link.closed = func(id guardstate.CircuitID) { post(func() { m.timing.closed++; m.closing[id] = true }) }
 }
 
@@ -195,14 +195,15 @@ func (m *member) orderSeen(o *shmproto.Order, at time.Time) {
 	m.step(rotation.OrderSeen{Order: m.order, Digest: o.Digest()}, at)
 }
 
-// setconfSent notes the first SETCONF after an order.
-func (m *member) setconfSent(at time.Time) {
+// setconfSent notes the first SETCONF after an order: when it was sent, and the
+// link's busy time then.
+func (m *member) setconfSent(at time.Time, busy int64) {
 	t := &m.timing
 	if t.seen.IsZero() || t.setconf != 0 {
 		return
 	}
 	t.setconf = at.Sub(t.seen)
-	t.own = max(0, t.setconf-time.Duration(m.link.busy.Load()-t.busyThen))
+	t.own = t.setconf - time.Duration(busy-t.busyThen)
 }
 
 // published is called when pending stands in the region.

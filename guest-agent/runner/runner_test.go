@@ -210,6 +210,9 @@ func TestOrderIsAppliedInOrder(t *testing.T) {
 		t.Errorf("status: %+v", m)
 	}
 	t.Logf("order seen to SETCONF %.2f ms, own %.2f ms; last event to receipt %.2f ms", m.Timing.Setconf, m.Timing.OwnShare, m.Timing.ToReceipt)
+	if m.Timing.OwnShare <= 0 || m.Timing.OwnShare > m.Timing.Setconf {
+		t.Errorf("own share: %+v", m.Timing)
+	}
 	if m.Timing.Closed != 2 || m.Timing.Setconf <= 0 || m.Timing.LastGone <= 0 {
 		t.Errorf("timing: %+v", m.Timing)
 	}
@@ -423,8 +426,11 @@ func TestHostAbsenceIsSaidAndReturnToo(t *testing.T) {
 		}
 	}
 	await(false)
-	beat()
+	beat() // the region was there before the host agent
 	await(true)
+	if faults := a.Status().(Document).Faults; len(faults) != 0 {
+		t.Errorf("problems with everything well: %+v", faults)
+	}
 	close(beating)
 	wg.Wait()
 	stopped := time.Now()
@@ -533,5 +539,43 @@ func TestTranslate(t *testing.T) {
 	}
 	if _, err := guardstate.ParseFingerprint(id); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAHostThatComesALittleLaterIsNotMissed: the agent took its seat before the
+// host agent showed its lease. The first look after that is a sign of life.
+func TestAHostThatComesALittleLaterIsNotMissed(t *testing.T) {
+	const tick = 30 * time.Second
+	d := newFakeDevice(t, "browsing")
+	r, err := shmproto.Open(d.mem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &loop{cfg: Config{SlowTick: tick}}
+	l.cfg.fill()
+	l.shore.guest = r.Guest(0, 7)
+	lease := shmproto.Lease{Epoch: shmproto.Epoch{Number: 1}, Term: 3, Heartbeat: 1, Acting: true}
+	start := time.Now()
+	look := func(at time.Duration) bool { l.host.look(l, start.Add(at)); return l.host.told }
+	if look(0) {
+		t.Error("absent at the first look")
+	}
+	d.host(t, 0).SetLease(lease)
+	if look(tick) {
+		t.Error("a lease that appeared is no sign of life")
+	}
+	lease.Heartbeat++
+	d.host(t, 0).SetLease(lease)
+	if look(2 * tick) {
+		t.Error("a new heartbeat is no sign of life")
+	}
+	if !look(3 * tick) {
+		t.Error("the absence of a heartbeat was not noticed within a minute")
+	}
+	// A dead host's lease, found at the first look, is no sign of life.
+	l.host = hostWatch{}
+	look(4 * tick)
+	if !look(5 * tick) {
+		t.Error("a dead host's lease was taken for a living one's")
 	}
 }

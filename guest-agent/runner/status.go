@@ -121,6 +121,7 @@ func epoch(e shmproto.Epoch) string { return fmt.Sprintf("%d-%016x", e.Number, e
 
 func (l *loop) document(now time.Time) Document {
 	s := &l.shore
+	l.host.look(l, now)
 	d := Document{
 		PID: os.Getpid(), Uptime: now.Sub(l.started).Seconds(), Wakeups: l.wakeups, Leaving: l.leaving,
 		Region:  RegionDoc{Path: l.cfg.Region, Attached: s.guest != nil, Connected: s.guest != nil && !s.away},
