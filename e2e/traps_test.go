@@ -114,7 +114,7 @@ func TestUserListBeforeOurs(t *testing.T) {
 		return r.Status == "failed" || r.Status == "refused"
 	})
 	said := p.said("bob")
-	if !strings.Contains(said, "join") || !strings.Contains(said, "ReachableORAddresses") && !strings.Contains(said, "Reachable") {
+	if !strings.Contains(said, "ReachableORAddresses before") || !strings.Contains(said, "%include") {
 		t.Errorf("bob's agent does not say what is wrong and what to do:\n%s", said)
 	}
 	p.connected()

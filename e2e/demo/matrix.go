@@ -18,7 +18,10 @@ func printMatrix(w io.Writer, title string, s snapshot, net *tornet.Network, col
 	names := s.names()
 	t := table.NewWriter()
 	t.SetOutputMirror(w)
-	t.SetStyle(table.StyleLight)
+	style := table.StyleLight
+	style.Format.Header = text.FormatDefault
+	t.SetStyle(style)
+	t.SuppressEmptyColumns()
 	t.SetTitle(title)
 	header := table.Row{"guard"}
 	for _, n := range names {

@@ -198,7 +198,7 @@ func (s *stage) work(ctx context.Context, before snapshot) (report, error) {
 	if !seen {
 		r.Faults = append(r.Faults, "guardring status does not tell when it first saw the conflict")
 	}
-	r.Cost = s.count(before, after, sight)
+	r.Cost = s.sum(before, after, sight)
 	r.Cost.Doorbells = status.Doorbells
 	r.OK = len(r.Faults) == 0
 	s.printCost(r)
@@ -270,8 +270,8 @@ func (s *stage) unreported(ctx context.Context) []string {
 	return nil
 }
 
-// count sums up what it cost. Circuits are counted by the moved gateways' Tors.
-func (s *stage) count(before, after snapshot, sight time.Time) cost {
+// sum adds up what it cost. Circuits are counted by the moved gateways' Tors.
+func (s *stage) sum(before, after snapshot, sight time.Time) cost {
 	c := cost{GuardsChanged: lost(before, after)}
 	for _, name := range changed(before, after) {
 		ended, last, left := s.witness[name].since(sight)
@@ -289,9 +289,18 @@ func (s *stage) count(before, after snapshot, sight time.Time) cost {
 }
 
 func (s *stage) printCost(r report) {
-	fmt.Printf("cost: %d guard changed, %d circuits closed, %d ms from first sight to the last circuit gone,\n"+
-		"      %d doorbells rung, %d of %d requests failed meanwhile; coordinator term %d\n", r.Cost.GuardsChanged, r.Cost.CircuitsClosed,
-		r.Cost.FirstSightToGone, r.Cost.Doorbells, r.Cost.RequestsFailed, r.Cost.Requests, r.Coordinator.Term)
+	fmt.Printf("cost: %s changed, %s closed, %d ms from first sight to the last circuit gone,\n"+
+		"      %s rung, %d of %s failed meanwhile; coordinator term %d\n", count(r.Cost.GuardsChanged, "guard"),
+		count(r.Cost.CircuitsClosed, "circuit"), r.Cost.FirstSightToGone, count(int(r.Cost.Doorbells), "doorbell"),
+		r.Cost.RequestsFailed, count(r.Cost.Requests, "request"), r.Coordinator.Term)
+}
+
+// count writes a number with its noun.
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // hold says what to look at, and waits for Ctrl-C.

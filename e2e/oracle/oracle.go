@@ -37,6 +37,11 @@ type Circuit struct {
 // OneHop tells a directory fetch, which is no use of a guard in the sense of guardring.
 func (c Circuit) OneHop() bool { return slices.Contains(c.Flags, "ONEHOP_TUNNEL") }
 
+// String is for error messages.
+func (c Circuit) String() string {
+	return fmt.Sprintf("{%s %s %s %s %s conflux=%.8s}", c.ID, c.Status, c.Purpose, short([]string{c.First}), strings.Join(c.Flags, ","), c.ConfluxID)
+}
+
 // Sampled is a guard of the state file.
 type Sampled struct {
 	Fingerprint string
@@ -221,7 +226,7 @@ func Await(ctx context.Context, c *tornet.Client, what string, ok func(View) boo
 			if err != nil {
 				return View{}, fmt.Errorf("%s: awaiting %s: %w", c.Name, what, err)
 			}
-			return View{}, fmt.Errorf("%s: awaiting %s: %w; in use %v, primary %v", c.Name, what, ctx.Err(), short(v.InUse), short(v.Primary))
+			return View{}, fmt.Errorf("%s: awaiting %s: %w; in use %v, primary %v, circuits %v", c.Name, what, ctx.Err(), short(v.InUse), short(v.Primary), v.Circuits)
 		}
 	}
 }
@@ -253,7 +258,7 @@ func AllIn(elements, set []string) bool {
 func short(fps []string) []string {
 	out := make([]string, len(fps))
 	for i, f := range fps {
-		out[i] = f[:8]
+		out[i] = f[:min(8, len(f))]
 	}
 	return out
 }

@@ -114,7 +114,7 @@ ExitPolicy reject *:*
 		g.config = common + g.commonLines() + g.family + "ExitPolicy reject *:*\n"
 	}
 	for _, e := range n.Exits {
-		e.config = common + e.commonLines() + "ExitRelay 1\nExitPolicyRejectPrivate 0\nExitPolicy accept *:*\n"
+		e.config = common + e.commonLines() + "ExitRelay 1\nExitPolicyRejectPrivate 0\nExitPolicy reject 0.0.0.0/8:*,accept *:*\n"
 	}
 	for _, rs := range [][]*Relay{n.Authorities, n.Guards, n.Exits} {
 		for _, r := range rs {
