@@ -25,7 +25,9 @@ func (m *Machine) closeCircuits(ex []exclusion) {
 	for _, id := range ids {
 		c := t.circuits[id]
 		switch {
-		case m.closing[id] || !out[c.ConfluxID] && !m.through(c, ex):
+		case m.askedToClose(c) || !out[c.ConfluxID] && !m.through(c, ex):
+		case c.Purpose == purposePathBias:
+			m.askClose(id, false)
 		case c.Purpose == "HS_SERVICE_INTRO":
 			m.closeIntro(id)
 		case m.cfg.Cut || !m.busy(c):
@@ -63,9 +65,25 @@ func (m *Machine) introWake() time.Time {
 // unless streams may be cut. Whether it is gone is seen, not assumed: the next
 // snapshot or CIRC event tells.
 func (m *Machine) closeOne(id guardstate.CircuitID) {
-	m.closing[id] = true
-	m.do(CloseCircuit{ID: m.id(), Circuit: id, IfUnused: !m.cfg.Cut})
+	m.askClose(id, !m.cfg.Cut)
+}
+
+func (m *Machine) askClose(id guardstate.CircuitID, ifUnused bool) {
+	m.closing[id] = m.tor.circuits[id].Purpose
+	m.do(CloseCircuit{ID: m.id(), Circuit: id, IfUnused: ifUnused})
 	m.want(QueryCircuits)
+}
+
+// purposePathBias: Tor does not close a circuit whose streams it has not seen
+// succeed. It keeps the circuit to send one probe through it, and closes it when
+// the answer comes, which is the relays' choice (circpathbias.c,
+// pathbias_check_close). Asked once more, it closes it. No stream can be on it.
+const purposePathBias = "PATH_BIAS_TESTING"
+
+// askedToClose reports that Tor was asked to close c, for what c is now.
+func (m *Machine) askedToClose(c guardstate.Circuit) bool {
+	asked, ok := m.closing[c.ID]
+	return ok && (asked == c.Purpose || c.Purpose != purposePathBias)
 }
 
 // through reports that c's first hop is excluded, and that c is no directory fetch.

@@ -2,6 +2,7 @@ package rotation
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -34,6 +35,7 @@ type fakeTor struct {
 	refuse    *TorError // answer to the next SETCONF
 	hostile   bool      // another controller undoes every SETCONF
 	dumb      bool      // CLOSECIRCUIT is answered but does nothing
+	probes    bool      // the first CLOSECIRCUIT of a circuit only sends a path bias probe
 }
 
 func newFakeTor(guards int) *fakeTor {
@@ -192,6 +194,12 @@ func (f *fakeTor) perform(a Action) []Event {
 			carries = carries || id == a.Circuit
 		}
 		if f.dumb || a.IfUnused && carries {
+			return []Event{CommandDone{ID: a.ID}}
+		}
+		if f.probes && c.Purpose != purposePathBias { // pathbias_check_close
+			maps.DeleteFunc(f.streams, func(_ string, id guardstate.CircuitID) bool { return id == a.Circuit })
+			c.Purpose = purposePathBias
+			f.circ[a.Circuit] = c
 			return []Event{CommandDone{ID: a.ID}}
 		}
 		delete(f.circ, a.Circuit)

@@ -46,8 +46,8 @@ type Machine struct {
 	pollAt  time.Time
 
 	pub     publisher
-	introAt time.Time                     // not before: next introduction circuit
-	closing map[guardstate.CircuitID]bool // asked to be closed, not seen gone
+	introAt time.Time                       // not before: next introduction circuit
+	closing map[guardstate.CircuitID]string // asked to be closed, not seen gone; their purpose then
 	leaving bool
 	left    bool
 }
@@ -74,7 +74,7 @@ func New(cfg Config) (*Machine, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	m := &Machine{cfg: cfg, asked: map[What]CommandID{}, told: map[string]bool{}, closing: map[guardstate.CircuitID]bool{}}
+	m := &Machine{cfg: cfg, asked: map[What]CommandID{}, told: map[string]bool{}, closing: map[guardstate.CircuitID]string{}}
 	m.tor.reset()
 	return m, nil
 }

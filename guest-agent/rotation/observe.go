@@ -102,7 +102,7 @@ func (m *Machine) observe(e Event) {
 		for _, s := range e.Streams {
 			m.stream(s)
 		}
-		maps.DeleteFunc(m.closing, func(id guardstate.CircuitID, _ bool) bool { _, there := t.circuits[id]; return !there })
+		maps.DeleteFunc(m.closing, func(id guardstate.CircuitID, _ string) bool { _, there := t.circuits[id]; return !there })
 		t.circuitsRead = true
 	case CircuitChanged:
 		m.circuit(e.Circuit)

@@ -137,8 +137,8 @@ func runCommand(t *testing.T, a *agent, d *datadriven.TestData) {
 		}
 		a.step(ConfChanged{Keys: []string{optionOR}})
 		a.sleep(2 * time.Second)
-	case "fail": // fail write | setconf | dumb-close | include-not-first | no-consensus; "fail none"
-		a.tor.failWrite, a.tor.refuse, a.tor.dumb, a.tor.hostile = false, nil, false, false
+	case "fail": // fail write | setconf | dumb-close | probes | include-not-first | no-consensus; "fail none"
+		a.tor.failWrite, a.tor.refuse, a.tor.dumb, a.tor.probes, a.tor.hostile = false, nil, false, false, false
 		a.tor.include.First, a.tor.include.Included, a.tor.live = true, true, true
 		switch d.CmdArgs[0].Key {
 		case "write":
@@ -147,6 +147,8 @@ func runCommand(t *testing.T, a *agent, d *datadriven.TestData) {
 			a.tor.refuse = &TorError{Code: 553, Text: "Transition not allowed"}
 		case "dumb-close":
 			a.tor.dumb = true
+		case "probes":
+			a.tor.probes = true
 		case "include-not-first":
 			a.tor.include.First, a.tor.include.Problem = false, "torrc sets ReachableORAddresses before it includes guardring's file: move the %include up"
 		case "include-not-read":
