@@ -104,6 +104,7 @@ func newAgent(cfg config.Config, log *slog.Logger, leave <-chan struct{}) (agent
 			Observe:        cfg.Policy == config.PolicyObserve,
 			Cut:            cfg.Circuits == config.CircuitsCut,
 			MinPassPercent: cfg.MinPassPercent,
+			IntroGap:       cfg.IntroGap,
 		},
 		SlowTick:         cfg.SlowTick,
 		Leave:            leave,

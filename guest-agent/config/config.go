@@ -43,6 +43,9 @@ type Config struct {
 	// Circuits says what happens to circuits with streams through a guard that
 	// must go: linger or cut.
 	Circuits string `yaml:"circuits"`
+	// IntroGap is the pause between two introduction circuits of an onion service
+	// that are closed because they go through a guard that must go.
+	IntroGap time.Duration `yaml:"intro-gap"`
 	// MinPassPercent is the least share of the network's guards that must stay
 	// usable, in percent.
 	MinPassPercent int `yaml:"min-pass-percent"`
@@ -83,6 +86,7 @@ func Default() Config {
 		RunDir:         "/run/guardring-guest",
 		Policy:         PolicyObey,
 		Circuits:       CircuitsLinger,
+		IntroGap:       30 * time.Second,
 		MinPassPercent: 30,
 		RequestTimeout: 15 * time.Second,
 		SlowTick:       30 * time.Second,
@@ -138,6 +142,9 @@ func (c *Config) Check(r *configfile.Report) {
 	oneOf("circuits", c.Circuits, CircuitsLinger, CircuitsCut)
 	if c.MinPassPercent < 20 || c.MinPassPercent > 100 {
 		r.Fault("min-pass-percent", fmt.Sprintf("%d is out of range", c.MinPassPercent), "write 20 to 100; below 20 % Tor changes to another guard selection")
+	}
+	if c.IntroGap < time.Second || c.IntroGap > time.Hour {
+		r.Fault("intro-gap", fmt.Sprintf("%s is out of range", c.IntroGap), "write 1s to 1h; the service must find time to build another one")
 	}
 	if c.RequestTimeout < time.Second || c.RequestTimeout > 10*time.Minute {
 		r.Fault("request-timeout", fmt.Sprintf("%s is out of range", c.RequestTimeout), "write 1s to 10m")

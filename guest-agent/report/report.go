@@ -110,7 +110,10 @@ func member(b *strings.Builder, m runner.Member) {
 	if m.ControlUp {
 		control = "Tor " + m.TorVersion
 	}
-	fmt.Fprintf(b, "\n%s: %s, %s, selection %s, publication %d", m.Name, control, m.State, m.Selection, m.Seq)
+	fmt.Fprintf(b, "\n%s: %s", m.Name, control)
+	if m.State != "" { // else nothing was ever heard of this Tor
+		fmt.Fprintf(b, ", %s, selection %s, publication %d", m.State, m.Selection, m.Seq)
+	}
 	if len(m.Flags) > 0 {
 		fmt.Fprintf(b, " (%s)", strings.Join(m.Flags, ", "))
 	}

@@ -242,3 +242,12 @@ func (f *fakeTor) set(change func()) {
 	defer f.mu.Unlock()
 	change()
 }
+
+// tell sends an event on every connection.
+func (f *fakeTor) tell(event string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.conns {
+		fmt.Fprintf(c, "650 %s\r\n", event)
+	}
+}

@@ -14,8 +14,9 @@ import (
 	"guardring/internal/killpoint"
 )
 
-// eventNames are what a link subscribes to, as rotation.ControlUp promises.
-var eventNames = []string{"CIRC", "STREAM", "GUARD", "NEWCONSENSUS", "CONF_CHANGED"}
+// eventNames are what a link subscribes to, as rotation.ControlUp promises, and
+// CIRC_MINOR: a circuit that Tor was asked to close may get another purpose instead.
+var eventNames = []string{"CIRC", "CIRC_MINOR", "STREAM", "GUARD", "NEWCONSENSUS", "CONF_CHANGED"}
 
 // link keeps one Tor's control connection, for ever, and does what the machine
 // asks, one after another.
@@ -96,10 +97,7 @@ func (l *link) serve(ctx context.Context, conn *torctl.Conn) error {
 		case <-conn.Failed():
 			return conn.Err()
 		case <-conn.Ready():
-			at := time.Now()
-			for _, e := range conn.Take() {
-				l.event(ctx, conn, e, at)
-			}
+			l.events(ctx, conn, conn.Take(), time.Now())
 		case <-l.box.ready:
 			for _, c := range l.box.take() {
 				if c.session == l.session {
@@ -110,22 +108,37 @@ func (l *link) serve(ctx context.Context, conn *torctl.Conn) error {
 	}
 }
 
-// event passes an event of Tor on. One that cannot be parsed is dropped and the
-// whole truth is asked for.
-func (l *link) event(ctx context.Context, conn *torctl.Conn, e torctl.Event, at time.Time) {
-	parsed, err := translate(e)
-	if e.Name == torctl.Resync || err != nil {
-		for _, what := range []rotation.What{rotation.QueryEntryGuards, rotation.QueryCircuits} {
-			if answer, err := l.query(ctx, conn, rotation.Query{What: what}); err == nil {
-				l.report(answer, at)
-			}
+// events passes on what Tor told, in order. Where an event was lost or cannot be
+// parsed, Tor is asked for the whole truth. A CIRC_MINOR event does not say
+// whether the circuit is built, so the circuits are asked for, once for all.
+func (l *link) events(ctx context.Context, conn *torctl.Conn, events []torctl.Event, at time.Time) {
+	lost, minor := false, false
+	for _, e := range events {
+		parsed, err := translate(e)
+		switch {
+		case err != nil, e.Name == torctl.Resync:
+			lost = true
+		case e.Name == "CIRC_MINOR":
+			minor = true
+		case parsed != nil:
+			l.report(parsed, at)
 		}
+	}
+	var ask []rotation.What
+	if lost {
+		ask = append(ask, rotation.QueryEntryGuards)
+	}
+	if lost || minor {
+		ask = append(ask, rotation.QueryCircuits)
+	}
+	for _, what := range ask {
+		if answer, err := l.query(ctx, conn, rotation.Query{What: what}); err == nil {
+			l.report(answer, at)
+		}
+	}
+	if lost {
 		l.report(rotation.ConfChanged{Keys: rotation.ConfigKeys()}, at)
 		l.report(rotation.ConsensusArrived{}, at)
-		return
-	}
-	if parsed != nil {
-		l.report(parsed, at)
 	}
 }
 

@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -532,6 +533,30 @@ func TestLeave(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestPurposeChangesAreSeen: Tor says with CIRC_MINOR that a circuit has become
+// something else; the circuits are asked for again, as they are after events
+// that make no sense.
+func TestPurposeChangesAreSeen(t *testing.T) {
+	tor := newFakeTor(t)
+	d := newFakeDevice(t, "browsing")
+	run(t, Config{Tors: []Tor{torOf(t, "default", tor)}, Dial: oneDevice(d)})
+	inUse := func(n int) func(*shmproto.Publication) bool {
+		return func(p *shmproto.Publication) bool {
+			return present(p) && p.Guards[n].Flags&shmproto.GuardInUse != 0
+		}
+	}
+	d.until(t, 0, "guards", present)
+	for n, event := range map[int]string{
+		4: "CIRC_MINOR 3 PURPOSE_CHANGED $" + fp(1).String() + "~g BUILD_FLAGS=NEED_CAPACITY PURPOSE=PATH_BIAS_TESTING OLD_PURPOSE=GENERAL",
+		5: "CIRC nonsense",
+	} {
+		// The circuit appears without an event of its own: only asking shows it.
+		tor.set(func() { tor.circuits[fmt.Sprint(40+n)] = fp(n).String() })
+		tor.tell(event)
+		d.until(t, 0, event, inUse(n))
 	}
 }
 
