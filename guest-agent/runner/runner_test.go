@@ -235,6 +235,16 @@ func TestOrderIsAppliedInOrder(t *testing.T) {
 	}
 }
 
+// TestAnOrderFromBeforeTheStartIsSeenAtOnce: nobody rings for it again.
+func TestAnOrderFromBeforeTheStartIsSeenAtOnce(t *testing.T) {
+	tor := newFakeTor(t)
+	d := newFakeDevice(t, "browsing")
+	d.order(t, 0, orderOf(1, 0))
+	<-d.bell // the doorbell was taken by an agent that is gone
+	run(t, Config{Tors: []Tor{torOf(t, "default", tor)}, Dial: oneDevice(d), SlowTick: time.Hour})
+	d.until(t, 0, "receipt", applied)
+}
+
 func TestRefusalIsAReceipt(t *testing.T) {
 	tor := newFakeTor(t)
 	tor.set(func() { tor.refuse = true })

@@ -170,11 +170,12 @@ func (s *shore) flush(now time.Time) {
 		return
 	}
 	s.blocked = time.Time{}
-	rung := false
+	rung, joined := false, false
 	for _, m := range s.loop.members {
 		if m.pending == nil {
 			continue
 		}
+		joined = joined || m.slot < 0
 		err := s.show(m)
 		switch {
 		case errors.Is(err, shmproto.ErrFenced), errors.Is(err, shmproto.ErrLocked), errors.Is(err, shmproto.ErrTorn):
@@ -192,6 +193,9 @@ func (s *shore) flush(now time.Time) {
 	lock.Release()
 	if rung {
 		s.ring()
+	}
+	if joined {
+		s.readOrders(now) // one may stand there from before our start, and nobody rings again
 	}
 }
 
