@@ -55,14 +55,14 @@ race: ## unit tests under the race detector
 
 .PHONY: arm64
 arm64: ## the memory protocol's tests on emulated arm64: its assembly differs
-	GOARCH=arm64 CGO_ENABLED=0 $(GO) test -short -timeout 5m -exec qemu-aarch64 ./shmproto ./shmproto/ivshmem
+	GOARCH=arm64 CGO_ENABLED=0 $(GO) test -timeout 8m -exec qemu-aarch64 ./shmproto -args -emulator qemu-aarch64
 
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME (5s)
 	@set -e; for p in $$($(GO) list ./...); do \
 	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
 	    echo "fuzz $$p $$f"; \
-	    $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p >build/fuzz.log 2>&1 || { cat build/fuzz.log; exit 1; }; \
+	    $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x $$p >build/fuzz.log 2>&1 || { cat build/fuzz.log; exit 1; }; \
 	  done; done
 
 .PHONY: lint
