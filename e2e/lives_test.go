@@ -335,7 +335,7 @@ func TestOtherController(t *testing.T) {
 // TestGatewayLeaves: when the incumbent's agent ends, its claim stays: the newcomer is not moved back.
 func TestGatewayLeaves(t *testing.T) {
 	p := newPair(t, setup{noHost: true})
-	p.startHost()
+	host := p.startHost()
 	a := p.startAlice()
 	p.startBob()
 	p.awaitApart(40 * time.Second)
@@ -343,7 +343,15 @@ func TestGatewayLeaves(t *testing.T) {
 	if err := a.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	p.awaitStatus(30*time.Second, "alice away", func(s rig.Status) bool { return s.Member(alice).State != "present" })
+	p.staysApart(4 * time.Second)
+	// A coordinator that knows alice from the ledger only decides the same.
+	if err := host.Stop(10 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	p.startHost()
+	p.awaitStatus(20*time.Second, "alice's claim out of the ledger", func(s rig.Status) bool {
+		return slices.ContainsFunc(s.Member(alice).Guards, func(g rig.Guard) bool { return g.Fingerprint == p.common.Fingerprint && !g.Claimed.IsZero() })
+	})
 	p.staysApart(4 * time.Second)
 	p.checkAlice()
 }
