@@ -359,7 +359,7 @@ func (p *pair) onConflux() bool {
 
 // TestOnionService: introduction circuits never end by themselves; they must leave the guard while the service keeps introduction points.
 func TestOnionService(t *testing.T) {
-	p := newPair(t, setup{afterJoin: func(s string) string {
+	p := newPair(t, setup{bobOptions: "intro-gap: 3s\n", afterJoin: func(s string) string {
 		i := strings.Index(s, "DataDirectory ") + len("DataDirectory ")
 		dir := s[i : i+strings.IndexByte(s[i:], '\n')]
 		return s + fmt.Sprintf("HiddenServiceDir %s/onion\nHiddenServicePort 80 %s\n", dir, echo.Addr())
@@ -383,7 +383,7 @@ func TestOnionService(t *testing.T) {
 	}
 	p.startBob()
 	least := 1 << 30
-	if _, err := oracle.Await(p.ctx(150*time.Second), p.b, "introduction circuits moved", func(v oracle.View) bool {
+	if _, err := oracle.Await(p.ctx(60*time.Second), p.b, "introduction circuits moved", func(v oracle.View) bool {
 		all, bad := intro(v)
 		least = min(least, all)
 		return all >= 3 && bad == 0 && gone(v, p.common.Fingerprint)
