@@ -30,9 +30,6 @@ type recordHeader struct {
 // bufferSize is the room of one buffer: a record header and a payload.
 func (c cell) bufferSize() int { return (len(c.mem) - cellBuffersOff) / 2 }
 
-// maxPayload is the longest payload of a cell of the given size.
-func maxPayload(cellSize int) int { return (cellSize-cellBuffersOff)/2 - recordHeaderSize }
-
 func (c cell) bufferOff(version uint64) int {
 	return cellBuffersOff + int(version%2)*c.bufferSize()
 }

@@ -118,7 +118,7 @@ func TestReadErrorKeepsDestination(t *testing.T) {
 	}
 	c := publicationCell(guestArea(r.mem), 0)
 	b := c.mem[c.bufferOff(c.version()):]
-	b[recordHeaderSize+4] = 'X' // the member's name
+	b[recordHeaderSize+4] = '/' // the member's name
 	record := c.buffer()
 	le.PutUint64(b, checksum(record[recordVersionOff:]))
 	var v *ViolationError

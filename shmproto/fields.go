@@ -87,27 +87,11 @@ func (f field) name(s *string) error {
 	if len(f.value) == 0 || len(f.value) > MaxNameLen {
 		return violation(f.off-2, "name of the wrong length")
 	}
-	for i, c := range f.value {
-		if !nameByte(c) {
-			return violation(f.off+i, "name with a byte other than a-z 0-9 . _ -")
-		}
+	if i := badNameByte(f.value); i >= 0 {
+		return violation(f.off+i, "name with a byte that it cannot have there")
 	}
 	if *s != string(f.value) {
 		*s = string(f.value)
 	}
 	return nil
-}
-
-func nameByte(c byte) bool {
-	return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '.' || c == '_' || c == '-'
-}
-
-// validName reports whether s can name a gateway or a member.
-func validName(s string) bool {
-	for i := range len(s) {
-		if !nameByte(s[i]) {
-			return false
-		}
-	}
-	return 0 < len(s) && len(s) <= MaxNameLen
 }

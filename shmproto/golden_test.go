@@ -65,14 +65,14 @@ func (c cell) buffer() []byte {
 
 func TestGoldenHeader(t *testing.T) {
 	b := newMemory(t)
-	want := golden(t, "header", b[:headerAttachmentOff+8])
-	clear(b[:headerAttachmentOff+8])
+	want := golden(t, "header", b[:headerEndedOff+8])
+	clear(b[:headerEndedOff+8])
 	copy(b, want)
 	r, err := Open(b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(Header{Gateway: "browsing", RegionEpoch: [16]byte{1, 2, 3}, Attachment: 7}, r.Header()); d != "" {
+	if d := cmp.Diff(Header{Gateway: "browsing", RegionEpoch: [16]byte{1, 2, 3}, Attachment: 7, Compatible: FeatureEnded}, r.Header()); d != "" {
 		t.Error(d)
 	}
 }

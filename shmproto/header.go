@@ -45,8 +45,8 @@ func Format(b []byte, h Header) error {
 		return fmt.Errorf("region of %d bytes, want %d", len(b), RegionSize)
 	case !aligned(b):
 		return errMisaligned
-	case !validName(h.Gateway):
-		return fmt.Errorf("gateway name %q: want 1 to %d of a-z 0-9 . _ -", h.Gateway, MaxNameLen)
+	case !ValidName(h.Gateway):
+		return fmt.Errorf("gateway name %q: want %s", h.Gateway, NameRule)
 	case h.Incompatible&^knownIncompatible != 0:
 		return fmt.Errorf("%w: bits %#x", ErrFeature, h.Incompatible&^knownIncompatible)
 	}
@@ -99,6 +99,12 @@ func encodeHeader(static []byte, h Header) {
 // SetAttachment publishes a new attachment count. Only the server calls it, on
 // each connection of the guest seat.
 func SetAttachment(b []byte, a Attachment) { store(b, headerAttachmentOff, uint64(a)) }
+
+// SetEnded publishes the last attachment whose holder is gone. Only the server
+// calls it: when it gives the guest seat free, and when it has recovered a region
+// (then with what it found: the attachment itself, or the one before it if the
+// seat is held).
+func SetEnded(b []byte, a Attachment) { store(b, headerEndedOff, uint64(a)) }
 
 // Open checks the header of b once and returns a view. b may be longer than the
 // region in it, and stays the caller's: it must outlive the Region.
@@ -165,8 +171,8 @@ func decodeHeader(static []byte) (Header, error) {
 		return Header{}, violation(headerNameLenOff, "header: gateway name too long")
 	}
 	h.Gateway = string(static[headerNameOff:][:n])
-	if !validName(h.Gateway) {
-		return Header{}, violation(headerNameOff, "header: gateway name is not 1 to 32 of a-z 0-9 . _ -")
+	if !ValidName(h.Gateway) {
+		return Header{}, violation(headerNameOff, "header: not a gateway name")
 	}
 	return h, nil
 }
@@ -180,3 +186,16 @@ func (r *Region) Header() Header {
 
 // Attachment returns the attachment count that the memory shows now.
 func (r *Region) Attachment() Attachment { return Attachment(load(r.mem, headerAttachmentOff)) }
+
+// GuestSeat returns the present attachment and whether somebody holds it. Where
+// the server keeps no word of that, held is always true. A guest can write both
+// words: by doing so it makes itself look away, or keeps itself from looking so,
+// and no more.
+//
+// The word names the attachment that it speaks of, so that it says nothing about
+// a later one that a server without this feature has counted.
+func (r *Region) GuestSeat() (a Attachment, held bool) {
+	ended := Attachment(load(r.mem, headerEndedOff))
+	a = r.Attachment()
+	return a, r.header.Compatible&FeatureEnded == 0 || a != ended
+}

@@ -12,6 +12,10 @@ const (
 	// Feature bits that this build knows.
 	knownIncompatible = 0
 
+	// FeatureEnded is the compatible feature bit by which a server says that it
+	// keeps the word ended (SetEnded).
+	FeatureEnded = 1 << 0
+
 	// The header, offsets from the start of the region. The magic, the checksum
 	// and the length of the static part are the same in every version.
 	headerMagicOff        = 0x00
@@ -27,6 +31,7 @@ const (
 	headerTableOff        = 0x68
 	headerStaticSize      = 0x100
 	headerAttachmentOff   = 0x100
+	headerEndedOff        = 0x108
 	headerSize            = 0x1000
 
 	// The host seats' areas.

@@ -57,6 +57,7 @@ var wantLayout = map[string]map[string]layoutRow{
 		"order cell size":       {headerTableOff + 32, 4},
 		"publication cell size": {headerTableOff + 36, 4},
 		"attachment":            {headerAttachmentOff, 8},
+		"ended":                 {headerEndedOff, 8},
 		"end":                   {headerSize, 0},
 	},
 	"Host area": {

@@ -25,8 +25,8 @@ const maxOrderPayload = 4*fieldHeaderSize + MaxNameLen + orderIdentitySize + ord
 // check reports what is wrong with an order that we are about to encode.
 func (o *Order) check() error {
 	switch {
-	case !validName(o.Member):
-		return fmt.Errorf("order: member name %q: want 1 to %d of a-z 0-9 . _ -", o.Member, MaxNameLen)
+	case !ValidName(o.Member):
+		return fmt.Errorf("order: member name %q: want %s", o.Member, NameRule)
 	case o.Term == 0:
 		return fmt.Errorf("order: term 0")
 	case o.Seq == 0:

@@ -52,8 +52,8 @@ func (p *Publication) check() (columns, error) {
 		return columns{}, fmt.Errorf("publication: state %d", p.State)
 	case p.State == MemberAbsent && p.Member != "":
 		return columns{}, fmt.Errorf("publication: a free slot with a member name")
-	case p.State != MemberAbsent && !validName(p.Member):
-		return columns{}, fmt.Errorf("publication: member name %q: want 1 to %d of a-z 0-9 . _ -", p.Member, MaxNameLen)
+	case p.State != MemberAbsent && !ValidName(p.Member):
+		return columns{}, fmt.Errorf("publication: member name %q: want %s", p.Member, NameRule)
 	case p.Selection > SelectionBridges:
 		return columns{}, fmt.Errorf("publication: selection %d", p.Selection)
 	case p.PassPercent > 100:

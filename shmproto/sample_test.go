@@ -14,7 +14,7 @@ import (
 func newMemory(t testing.TB) []byte {
 	t.Helper()
 	b := make([]byte, RegionSize)
-	if err := Format(b, Header{Gateway: "browsing", RegionEpoch: [16]byte{1, 2, 3}, Attachment: 7}); err != nil {
+	if err := Format(b, Header{Gateway: "browsing", RegionEpoch: [16]byte{1, 2, 3}, Attachment: 7, Compatible: FeatureEnded}); err != nil {
 		t.Fatal(err)
 	}
 	return b

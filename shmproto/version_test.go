@@ -96,7 +96,7 @@ func TestFormatRefuses(t *testing.T) {
 	if err := Format(b[1:], Header{Gateway: "a"}); err == nil {
 		t.Error("formatted misaligned memory")
 	}
-	for _, name := range []string{"", "A", "a/b", strings.Repeat("a", MaxNameLen+1)} {
+	for _, name := range []string{"", ".lease", "-a", "..", "a/b", "a b", "\x00a", "ä", strings.Repeat("a", MaxNameLen+1)} {
 		if err := Format(b, Header{Gateway: name}); err == nil {
 			t.Errorf("formatted a region of gateway %q", name)
 		}
@@ -104,7 +104,9 @@ func TestFormatRefuses(t *testing.T) {
 	if err := Format(b, Header{Gateway: "a", Incompatible: 1}); !errors.Is(err, ErrFeature) {
 		t.Errorf("incompatible bit: %v, want ErrFeature", err)
 	}
-	if err := Format(b, Header{Gateway: strings.Repeat("a", MaxNameLen), Compatible: 1 << 63}); err != nil {
-		t.Error(err)
+	for _, name := range []string{"Whonix-Gateway", "0", "a._-", strings.Repeat("a", MaxNameLen)} {
+		if err := Format(b, Header{Gateway: name, Compatible: 1 << 63}); err != nil {
+			t.Errorf("gateway %q: %v", name, err)
+		}
 	}
 }

@@ -225,14 +225,16 @@ func (g *gateway) seat(s *seat, h *holder, l *link, fresh bool, from side, who [
 		what = "seat taken again by its holder"
 	}
 	who = append(who, "seat", s.id)
-	if from == guestSide {
+	g.mu.Lock()
+	// A holder that has ended by now has been settled: not counted, it leaves the
+	// seat as free as the header says.
+	if from == guestSide && s.holder == h {
 		a, err := g.region.attach()
 		if err != nil {
 			g.log.Error("attachment not counted", "error", err)
 		}
 		who = append(who, "attachment", a)
 	}
-	g.mu.Lock()
 	g.event(what, who...)
 	g.mu.Unlock()
 
@@ -246,9 +248,6 @@ func (g *gateway) seat(s *seat, h *holder, l *link, fresh bool, from side, who [
 	}
 	g.watchLink(s, h, l)
 	if from == guestSide {
-		select {
-		case g.changed <- struct{}{}:
-		default: // the ringing goroutine has it to do already
-		}
+		g.tell()
 	}
 }

@@ -68,9 +68,7 @@ type Descriptor struct {
 
 // Gateway is one gateway to serve.
 type Gateway struct {
-	// Name: letters, digits, "-", "_" and ".", beginning with a letter or
-	// digit, at most shmproto.MaxNameLen bytes.
-	Name string
+	Name string // see shmproto.ValidName
 	// UID and GID own the socket RUN/gateways/NAME.sock; KeepID keeps the
 	// server's. Note that 0 is root. QEMU under libvirt on Debian needs the
 	// group libvirt-qemu.
@@ -140,8 +138,8 @@ func validateGateways(run string, gateways []Gateway) []error {
 		fault := func(format string, args ...any) {
 			faults = append(faults, fmt.Errorf("gateway %q: %w", g.Name, fmt.Errorf(format, args...)))
 		}
-		if err := checkName(g.Name); err != nil {
-			fault("%w", err)
+		if !shmproto.ValidName(g.Name) {
+			fault("no valid name: want %s", shmproto.NameRule)
 		}
 		if seen[g.Name] {
 			fault("named twice")
@@ -158,20 +156,6 @@ func validateGateways(run string, gateways []Gateway) []error {
 		}
 	}
 	return faults
-}
-
-func checkName(name string) error {
-	if name == "" || len(name) > shmproto.MaxNameLen {
-		return fmt.Errorf("name of %d bytes: want 1 to %d", len(name), shmproto.MaxNameLen)
-	}
-	for i := range len(name) {
-		c := name[i]
-		alnum := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-		if !alnum && (i == 0 || c != '-' && c != '_' && c != '.') {
-			return fmt.Errorf("character %q at %d: want letters and digits, and from the second on also any of .-_", c, i)
-		}
-	}
-	return nil
 }
 
 // guestSocket is where a gateway's QEMU or agent connects.

@@ -125,8 +125,16 @@ func (g *gateway) start() {
 	})
 }
 
-// ring tells the host seats that a guest has attached. A hostile QEMU can block
-// it (package eventfd); then only this gateway's hosts are told nothing.
+// tell has the host seats rung: the guest seat was taken or is free.
+func (g *gateway) tell() {
+	select {
+	case g.changed <- struct{}{}:
+	default: // the ringing goroutine has it to do already
+	}
+}
+
+// ring does what tell asks for. A hostile QEMU can block it (package eventfd);
+// then only this gateway's hosts are told nothing.
 func (g *gateway) ring() {
 	for {
 		select {

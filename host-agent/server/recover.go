@@ -20,6 +20,13 @@ func (g *gateway) obtainRegion(found map[string][]int) error {
 		if err == nil {
 			g.region = r
 			g.recoverSeats(seats)
+			if g.name != leaseBoard {
+				if g.seats[GuestSeat].holder != nil {
+					g.show(r.held())
+				} else {
+					g.show(r.leave())
+				}
+			}
 			if err := r.check(g.name); err != nil {
 				g.log.Warn("the region's header is damaged; a guest can do that; served as it is until the gateway is removed", "error", err)
 			}

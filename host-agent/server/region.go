@@ -90,7 +90,7 @@ func makeRegion(name string) (_ *region, err error) {
 		shmproto.FormatLeaseBoard(r.mapping)
 		return r, nil
 	}
-	if err := shmproto.Format(r.mapping, shmproto.Header{Gateway: name, RegionEpoch: r.epoch}); err != nil {
+	if err := shmproto.Format(r.mapping, shmproto.Header{Gateway: name, RegionEpoch: r.epoch, Compatible: shmproto.FeatureEnded}); err != nil {
 		return nil, fmt.Errorf("format region: %w", err)
 	}
 	return r, nil
@@ -276,6 +276,19 @@ func (r *region) attach() (shmproto.Attachment, error) {
 	}
 	shmproto.SetAttachment(r.mapping, a)
 	return a, nil
+}
+
+// leave shows that the present attachment's holder is gone; held that it is
+// there, which after a restart the word may deny: a guest can write it.
+func (r *region) leave() error { return r.showEnded(0) }
+func (r *region) held() error  { return r.showEnded(1) }
+
+func (r *region) showEnded(back shmproto.Attachment) error {
+	a, err := r.attachment()
+	if err == nil {
+		shmproto.SetEnded(r.mapping, a-back)
+	}
+	return err
 }
 
 // peers is the table as clients are told it.

@@ -69,6 +69,18 @@ func (g *gateway) settle(s *seat) {
 	h.process.close()
 	g.unstore(h.stored)
 	g.event("seat free", "seat", s.id, "pid", h.process.pid)
+	if s.id == GuestSeat {
+		g.show(g.region.leave())
+	}
+}
+
+// show rings the hosts after the header's word on the guest seat was written.
+func (g *gateway) show(err error) {
+	if err != nil {
+		g.log.Error("the guest seat's state is not shown: a gateway that is switched off looks present", "error", err)
+		return
+	}
+	g.tell()
 }
 
 // storeHolder puts a holder's connection and process into the store, so that the

@@ -445,7 +445,7 @@ func TestConfigFaultsAllAtOnce(t *testing.T) {
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	for _, want := range []string{"absolute path", "status mode", "NOTIFY_SOCKET", `".lease"`, "named twice", "-7", "name of 33 bytes", "socket mode"} {
+	for _, want := range []string{"absolute path", "status mode", "NOTIFY_SOCKET", `".lease"`, "named twice", "-7", `"xxxxx`, "socket mode"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not reported in:\n%v", want, err)
 		}
