@@ -158,8 +158,8 @@ func (c *Config) Check(r *configfile.Report) {
 	seen := map[string]bool{}
 	for i, in := range c.Instances {
 		key := func(k string) string { return fmt.Sprintf("instances[%d].%s", i, k) }
-		if !validName(in.Name) {
-			r.Fault(key("name"), fmt.Sprintf("%q is no instance name", in.Name), fmt.Sprintf("write 1 to %d letters, digits, - _ or .", shmproto.MaxNameLen))
+		if !shmproto.ValidName(in.Name) {
+			r.Fault(key("name"), fmt.Sprintf("%q is no instance name", in.Name), "write "+shmproto.NameRule)
 		} else if seen[in.Name] {
 			r.Fault(key("name"), fmt.Sprintf("%q is named twice", in.Name), "give each Tor a name of its own")
 		}
@@ -173,19 +173,6 @@ func (c *Config) Check(r *configfile.Report) {
 			absolute(key(k), p, false)
 		}
 	}
-}
-
-func validName(name string) bool {
-	if name == "" || len(name) > shmproto.MaxNameLen {
-		return false
-	}
-	for i := range len(name) {
-		c := name[i]
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || i > 0 && (c == '-' || c == '_' || c == '.')) {
-			return false
-		}
-	}
-	return true
 }
 
 // Tors lists the Tors to serve, with every path filled in: the configured

@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -143,17 +142,12 @@ func between(r *configfile.Report, key string, d, least, most time.Duration) {
 	}
 }
 
-var gatewayName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
-
 // Check reports what the types do not (configfile.Checker).
 func (g *Gateway) Check(r *configfile.Report) {
-	switch {
-	case g.Name == "":
+	if g.Name == "" {
 		r.Fault("name", "is missing", "name the gateway, for instance after its libvirt domain")
-	case len(g.Name) > shmproto.MaxNameLen:
-		r.Fault("name", fmt.Sprintf("%q has %d bytes", g.Name, len(g.Name)), fmt.Sprintf("shorten it to %d", shmproto.MaxNameLen))
-	case !gatewayName.MatchString(g.Name):
-		r.Fault("name", fmt.Sprintf("%q cannot be part of a socket's name", g.Name), "use letters, digits, - _ . and begin with a letter or digit")
+	} else if !shmproto.ValidName(g.Name) {
+		r.Fault("name", fmt.Sprintf("%q cannot be part of a socket's name", g.Name), "write "+shmproto.NameRule)
 	}
 }
 

@@ -82,7 +82,7 @@ gateways:
 F:2: policy: "disjont" is no policy: observe or disjoint; did you mean "disjoint"?
 F:3: heartbeat: 1ms is out of range (want 100ms to 1m0s)
 F:4: status-mode: "0999" is no mode: three octal digits such as 0660
-F:6: gateways[0].name: ".lease" cannot be part of a socket's name (use letters, digits, - _ . and begin with a letter or digit)
+F:6: gateways[0].name: ".lease" cannot be part of a socket's name (write 1 to 32 letters, digits and . _ -, beginning with a letter or digit)
 F:8: gateways[1].owner: user "no-such-user-here" is not known on this machine
 F:9: gateways[2].name: gateway "a" is configured already, in F:7 (remove one of the two, or rename it)
 F:10: gateways[3].grop: unknown key (did you mean "group"?)

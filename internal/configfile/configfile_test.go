@@ -48,7 +48,7 @@ type config struct {
 	Gateways  []gateway         `yaml:"gateways"`
 	Labels    map[string]string `yaml:"labels"`
 	Nested    *gateway          `yaml:"nested"`
-	secret    int
+	inner     int               // not the file's to set
 }
 
 func (c *config) Check(r *Report) {
@@ -122,6 +122,7 @@ labels: [a]
 nested: &here
   name: x
 xyzzy: 1
+inner: 1
 share: !!str 1
 `), &c)
 	want := `f.yaml:1: run_dir: unknown key (did you mean "run-dir"?)
@@ -142,12 +143,16 @@ f.yaml:14: gateways[3].name: is missing (name the gateway)
 f.yaml:15: labels: is a list, want a table (write lines of the form "name: value" below it)
 f.yaml:16: nested: anchors and aliases are not supported (write the value out)
 f.yaml:18: xyzzy: unknown key (known keys: run-dir, policy, heartbeat, retention, limit, share, small, debug, gateways, labels, nested)
-f.yaml:19: share: the tag !!str is not supported (remove it)`
+f.yaml:19: inner: unknown key (known keys: run-dir, policy, heartbeat, retention, limit, share, small, debug, gateways, labels, nested)
+f.yaml:20: share: the tag !!str is not supported (remove it)`
 	if err == nil {
 		t.Fatal("no error")
 	}
 	if d := cmp.Diff(want, err.Error()); d != "" {
 		t.Error(d)
+	}
+	if c.inner != 0 {
+		t.Error("an unexported field was set")
 	}
 	var first *Fault
 	if !errors.As(err, &first) || first.Line != 1 || first.Key != "run_dir" {
