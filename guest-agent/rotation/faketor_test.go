@@ -35,6 +35,7 @@ type fakeTor struct {
 	refuse    *TorError // answer to the next SETCONF
 	hostile   bool      // another controller undoes every SETCONF
 	dumb      bool      // CLOSECIRCUIT is answered but does nothing
+	late      bool      // a stream comes just before the next CLOSECIRCUIT IfUnused
 	probes    bool      // the first CLOSECIRCUIT of a circuit only sends a path bias probe
 }
 
@@ -192,6 +193,10 @@ func (f *fakeTor) perform(a Action) []Event {
 		carries := false
 		for _, id := range f.streams {
 			carries = carries || id == a.Circuit
+		}
+		if f.late {
+			f.late, f.streams["late"] = false, a.Circuit
+			return []Event{StreamChanged{Stream: guardstate.Stream{ID: "late", Status: "SUCCEEDED", Circuit: a.Circuit}}, CommandDone{ID: a.ID}}
 		}
 		if f.dumb || a.IfUnused && carries {
 			return []Event{CommandDone{ID: a.ID}}

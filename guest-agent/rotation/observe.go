@@ -169,6 +169,8 @@ func (m *Machine) circuit(c guardstate.Circuit) {
 
 func (m *Machine) stream(s guardstate.Stream) {
 	if s.Gone() || s.Circuit == "" || s.Status == "DETACHED" {
+		// Tor may have kept the circuit for this stream when it was asked to close it.
+		delete(m.closing, m.tor.streams[s.ID])
 		delete(m.tor.streams, s.ID)
 		return
 	}

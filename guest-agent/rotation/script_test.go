@@ -137,7 +137,7 @@ func runCommand(t *testing.T, a *agent, d *datadriven.TestData) {
 		}
 		a.step(ConfChanged{Keys: []string{optionOR}})
 		a.sleep(2 * time.Second)
-	case "fail": // fail write | setconf | dumb-close | probes | include-not-first | no-consensus; "fail none"
+	case "fail": // fail write | setconf | dumb-close | late-stream | probes | include-not-first | no-consensus; "fail none"
 		a.tor.failWrite, a.tor.refuse, a.tor.dumb, a.tor.probes, a.tor.hostile = false, nil, false, false, false
 		a.tor.include.First, a.tor.include.Included, a.tor.live = true, true, true
 		switch d.CmdArgs[0].Key {
@@ -147,6 +147,8 @@ func runCommand(t *testing.T, a *agent, d *datadriven.TestData) {
 			a.tor.refuse = &TorError{Code: 553, Text: "Transition not allowed"}
 		case "dumb-close":
 			a.tor.dumb = true
+		case "late-stream":
+			a.tor.late = true
 		case "probes":
 			a.tor.probes = true
 		case "include-not-first":

@@ -99,6 +99,23 @@ var (
 		base64.RawStdEncoding.EncodeToString(make([]byte, 32)) + " newkind:xyz\nid ed25519 x\n"
 )
 
+// TestHostileMicrodescriptor: a relay's operator writes the microdescriptor. What
+// cannot be read or names no relay is skipped, or one relay could keep a whole
+// gateway from showing its guards.
+func TestHostileMicrodescriptor(t *testing.T) {
+	md := "family $0000000000000000000000000000000000000000 $" + fpB + "\nfamily-ids ed25519:" + strings.Repeat("A", 43) + " ed25519:short ed448:x\na nonsense\na [::1]:0\n"
+	r, err := ParseRelay(nsEntry, md)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]Fingerprint{mustFP(fpB)}, r.Family); d != "" {
+		t.Errorf("family (-want +got):\n%s", d)
+	}
+	if len(r.FamilyIDs) != 1 {
+		t.Errorf("%d family IDs, want the one that can be read", len(r.FamilyIDs))
+	}
+}
+
 func TestParseRelay(t *testing.T) {
 	r, err := ParseRelay(nsEntry, mdEntry)
 	if err != nil {

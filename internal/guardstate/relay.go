@@ -45,10 +45,8 @@ func ParseRelay(ns, md string) (Relay, error) {
 		}
 		return Relay{}, nil
 	}
-	for n, line := range lines(md) {
-		if err := r.mdLine(line); err != nil {
-			return Relay{}, fmt.Errorf("microdescriptor line %d: %w", n+1, err)
-		}
+	for _, line := range lines(md) {
+		r.mdLine(line)
 	}
 	r.normalize()
 	return r, nil
@@ -78,33 +76,28 @@ func (r *Relay) nsLine(line string) error {
 	return nil
 }
 
-func (r *Relay) mdLine(line string) error {
+// mdLine takes one line of a microdescriptor. Its words are the relay
+// operator's: what cannot be read, or names no relay, is skipped.
+func (r *Relay) mdLine(line string) {
 	switch {
 	case strings.HasPrefix(line, "a "):
-		return r.addAddr(strings.TrimSpace(line[2:]))
+		_ = r.addAddr(strings.TrimSpace(line[2:]))
 	case strings.HasPrefix(line, "family "):
 		for _, name := range strings.Fields(line)[1:] {
 			fp, err := ParseFingerprint(name)
-			if err == nil && len(r.Family) < maxFamily {
+			if err == nil && !fp.IsZero() && len(r.Family) < maxFamily {
 				r.Family = append(r.Family, fp)
 			}
 		}
 	case strings.HasPrefix(line, "family-ids "):
 		for _, id := range strings.Fields(line)[1:] {
 			b64, ok := strings.CutPrefix(id, "ed25519:")
-			if !ok {
-				continue // a kind of key that does not exist yet
-			}
 			key, err := base64.RawStdEncoding.DecodeString(b64)
-			if err != nil || len(key) != 32 {
-				return fmt.Errorf("family ID %.60q", id)
-			}
-			if len(r.FamilyIDs) < maxFamilyIDs {
+			if ok && err == nil && len(key) == 32 && len(r.FamilyIDs) < maxFamilyIDs {
 				r.FamilyIDs = append(r.FamilyIDs, [32]byte(key))
 			}
 		}
 	}
-	return nil
 }
 
 func (r *Relay) addAddr(s string) error {
