@@ -184,7 +184,7 @@ func FuzzRegion(f *testing.F) {
 			lay(publicationCell(guest, slot), publication)
 			lay(orderCell(hostArea(b, slot%2), slot), orderBytes)
 		}
-		for seat := range hostSeats {
+		for seat := range HostSeats {
 			lay(leaseCell(hostArea(b, seat)), orderBytes)
 			copy(hostArea(b, seat)[hostRingOff:][:ringSize], ringBytes)
 		}
@@ -212,7 +212,7 @@ func readEverything(t *testing.T, r *Region) {
 	var p Publication
 	var o Order
 	journal := make([]Journal, 10)
-	for seat := range hostSeats {
+	for seat := range HostSeats {
 		h := r.Host(seat)
 		for slot := range MaxMembers {
 			h.PublicationVersion(slot)
@@ -225,7 +225,7 @@ func readEverything(t *testing.T, r *Region) {
 	}
 	for w := range MaxWriters {
 		g := r.Guest(w, 1)
-		for seat := range hostSeats {
+		for seat := range HostSeats {
 			_, err := g.ReadLease(seat)
 			answer(err)
 			g.ReadJournal(seat, journal)

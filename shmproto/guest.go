@@ -14,7 +14,7 @@ type Guest struct {
 	incarnation Incarnation
 	lock        *Lock
 	shown       [MaxMembers]shownRecord
-	seats       [hostSeats]seatReader
+	seats       [HostSeats]seatReader
 	scratch     []byte
 	journal     [ringRecordSize]byte
 	lease       leaseScratch

@@ -21,7 +21,7 @@ const RegionSize = 1 << 20
 // layoutTable is what the header says of offsets, sizes and counts. A build
 // refuses a region whose table differs from its own.
 var layoutTable = [...]uint32{
-	hostAreaOff, hostAreaSize, hostSeats,
+	hostAreaOff, hostAreaSize, HostSeats,
 	guestAreaOff, guestAreaSize,
 	MaxMembers, MaxWriters, ringRecords,
 	orderCellSize, publicationCellSize,
@@ -55,7 +55,7 @@ func Format(b []byte, h Header) error {
 	for off := 0; off < RegionSize; off += len(zero) {
 		copyIn(b, off, zero[:])
 	}
-	for seat := range hostSeats {
+	for seat := range HostSeats {
 		area := hostArea(b, seat)
 		leaseCell(area).format()
 		for slot := range MaxMembers {

@@ -35,7 +35,6 @@ const (
 	headerSize            = 0x1000
 
 	// The host seats' areas.
-	hostSeats     = 2
 	hostAreaOff   = 0x10000
 	hostAreaSize  = 0x10000
 	hostLeaseOff  = 0x0000 // from here on offsets within the area
@@ -117,7 +116,7 @@ func before(a, b uint64) bool { return int64(a-b) < 0 }
 
 // hostArea returns the area of a host seat.
 func hostArea(b []byte, seat int) []byte {
-	return b[hostAreaOff:][:hostSeats*hostAreaSize][seat*hostAreaSize:][:hostAreaSize]
+	return b[hostAreaOff:][:HostSeats*hostAreaSize][seat*hostAreaSize:][:hostAreaSize]
 }
 
 func guestArea(b []byte) []byte { return b[guestAreaOff:][:guestAreaSize] }

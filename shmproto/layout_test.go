@@ -14,14 +14,14 @@ var (
 	_ [hostOrdersOff - hostLeaseOff - leaseCellSize]byte
 	_ [hostRingOff - hostOrdersOff - MaxMembers*orderCellSize]byte
 	_ [hostAreaSize - hostRingOff - ringSize]byte
-	_ [guestAreaOff - hostAreaOff - hostSeats*hostAreaSize]byte
+	_ [guestAreaOff - hostAreaOff - HostSeats*hostAreaSize]byte
 	_ [guestRingOff - guestLockOff - lockSize]byte
 	_ [guestPublicationsOff - guestRingOff - ringSize]byte
 	_ [guestAreaSize - guestPublicationsOff - MaxMembers*publicationCellSize]byte
 	_ [RegionSize - guestAreaOff - guestAreaSize]byte
 	_ [lockSlotSize - lockRevokedOff - 8*MaxWriters]byte
 	_ [(orderCellSize-cellBuffersOff)/2 - recordHeaderSize - maxOrderPayload]byte
-	_ [LeaseBoardSize - boardCellsOff - hostSeats*leaseCellSize]byte
+	_ [LeaseBoardSize - boardCellsOff - HostSeats*leaseCellSize]byte
 )
 
 type layoutRow struct{ off, size int }

@@ -10,8 +10,8 @@ const LeaseBoardSize = 4096
 // on it decides elections. Each seat is written by one coordinator; Set and Read
 // are not safe for concurrent use.
 type LeaseBoard struct {
-	cells   [hostSeats]cell
-	writers [hostSeats]*leaseWriter
+	cells   [HostSeats]cell
+	writers [HostSeats]*leaseWriter
 	scratch leaseScratch
 }
 
@@ -25,14 +25,14 @@ func FormatLeaseBoard(b []byte) {
 	var zero [LeaseBoardSize]byte
 	copyIn(b, 0, zero[:])
 	store(b, boardVersionOff, boardFormat)
-	for seat := range hostSeats {
+	for seat := range HostSeats {
 		boardCell(b, seat).format()
 	}
 	store(b, boardMagicOff, boardMagic)
 }
 
 func boardCell(b []byte, seat int) cell {
-	return cell{b[boardCellsOff:][:hostSeats*leaseCellSize][seat*leaseCellSize:][:leaseCellSize]}
+	return cell{b[boardCellsOff:][:HostSeats*leaseCellSize][seat*leaseCellSize:][:leaseCellSize]}
 }
 
 // OpenLeaseBoard checks what FormatLeaseBoard wrote. Errors: ErrMagic and

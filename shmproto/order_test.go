@@ -8,9 +8,9 @@ import (
 // orderScene is what the two seats show; zero terms show nothing.
 type orderScene struct {
 	name    string
-	orders  [hostSeats]Order // only Epoch.Number, Term, Seq, Member
-	leases  [hostSeats]Lease
-	damaged [hostSeats]bool // the order cell
+	orders  [HostSeats]Order // only Epoch.Number, Term, Seq, Member
+	leases  [HostSeats]Lease
+	damaged [HostSeats]bool // the order cell
 	want    Term            // of the order that counts; 0: an error
 	wantErr error           // nil with want 0: a violation
 }
@@ -40,7 +40,7 @@ func TestWhichOrderCounts(t *testing.T) {
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			r := newRegion(t)
-			for seat := range hostSeats {
+			for seat := range HostSeats {
 				h := r.Host(seat)
 				if s.orders[seat].Term != 0 {
 					if err := h.WriteOrder(0, &s.orders[seat]); err != nil {

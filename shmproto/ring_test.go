@@ -97,7 +97,7 @@ func TestHostRings(t *testing.T) {
 	r := newRegion(t)
 	g := r.Guest(0, 1)
 	dst := make([]Journal, 4)
-	for seat := range hostSeats {
+	for seat := range HostSeats {
 		h := r.Host(seat)
 		for i := range uint64(9) {
 			h.Append(Journal{Kind: JournalOrdered, Args: [3]uint64{i}})

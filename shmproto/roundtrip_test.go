@@ -81,7 +81,7 @@ func TestFullPublicationFits(t *testing.T) {
 func TestOrderRoundTrip(t *testing.T) {
 	r := newRegion(t)
 	g := r.Guest(0, 1)
-	for seat := range hostSeats {
+	for seat := range HostSeats {
 		h := r.Host(seat)
 		for i := range 12 {
 			want := sampleOrder(i + 9)
@@ -117,7 +117,7 @@ func TestLeaseRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := r.Guest(0, 1)
-	for seat := range hostSeats {
+	for seat := range HostSeats {
 		h := r.Host(seat)
 		if _, err := other.Read(seat); !errors.Is(err, ErrEmpty) {
 			t.Fatalf("fresh board: %v, want ErrEmpty", err)
