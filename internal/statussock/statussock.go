@@ -20,11 +20,12 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"guardring/internal/sockpath"
 )
 
 // Limits of the exchange.
 const (
-	maxPath     = 107              // bytes of a unix socket's path (unix(7): sun_path less its NUL)
 	maxReaders  = 8                // documents being written at once; more wait in the socket's queue
 	writeTime   = 5 * time.Second  // for one reader to take the whole document
 	acceptPause = time.Second      // after the system ran out of descriptors
@@ -53,8 +54,8 @@ type Listener struct {
 
 // Listen binds path. See Serve.
 func Listen(path string, mode fs.FileMode) (*Listener, error) {
-	if len(path) > maxPath {
-		return nil, fmt.Errorf("status socket %s: path of %d bytes, at most %d are possible", path, len(path), maxPath)
+	if err := sockpath.Check(path); err != nil {
+		return nil, fmt.Errorf("status socket %s: %w", path, err)
 	}
 	if err := removeStale(path); err != nil {
 		return nil, fmt.Errorf("status socket %s: %w", path, err)
@@ -62,7 +63,7 @@ func Listen(path string, mode fs.FileMode) (*Listener, error) {
 	// Bound under another name and renamed only when the mode is right, so that
 	// nobody connects before.
 	temporary := path + ".new"
-	if len(temporary) > maxPath {
+	if sockpath.Check(temporary) != nil {
 		temporary = path
 	}
 	_ = os.Remove(temporary)

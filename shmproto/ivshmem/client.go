@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guardring/internal/eventfd"
+	"guardring/internal/sockpath"
 )
 
 // Errors that callers tell apart.
@@ -25,9 +26,6 @@ var (
 
 	errTwoDescriptors = errors.New("more than one descriptor")
 )
-
-// maxPath is the longest path of a unix socket (unix(7): sun_path less its NUL).
-const maxPath = 107
 
 // queueRetry is how long Dial waits when the server's queue is full.
 const queueRetry = 20 * time.Millisecond
@@ -59,8 +57,8 @@ func Dial(path string, vectors int, timeout time.Duration) (*Client, error) {
 	if vectors < 0 || vectors > maxVectors {
 		return nil, fmt.Errorf("ivshmem server %s: %d vectors asked for, at most %d are possible", path, vectors, maxVectors)
 	}
-	if len(path) > maxPath {
-		return nil, fmt.Errorf("ivshmem server %s: path of %d bytes, at most %d are possible", path, len(path), maxPath)
+	if err := sockpath.Check(path); err != nil {
+		return nil, fmt.Errorf("ivshmem server %s: %w", path, err)
 	}
 	deadline := time.Now().Add(timeout)
 	conn, err := net.DialTimeout("unix", path, timeout)
