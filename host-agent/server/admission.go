@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"guardring/shmproto"
 	"guardring/shmproto/ivshmem"
 )
 
@@ -142,9 +143,9 @@ func allowed(cfg Gateway, uid, gid uint32, from side) bool {
 // eligible are the seats that a socket gives out.
 func (g *gateway) eligible(from side) []*seat {
 	if from == guestSide {
-		return g.seats[GuestSeat : GuestSeat+1]
+		return g.seats[shmproto.GuestSeat : shmproto.GuestSeat+1]
 	}
-	return g.seats[:HostSeats]
+	return g.seats[:shmproto.HostSeats]
 }
 
 // take finds a seat for the process and makes it the holder; nil if there is

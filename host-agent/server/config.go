@@ -8,23 +8,12 @@ import (
 	"slices"
 	"time"
 
+	"guardring/host-agent/rundir"
+	"guardring/internal/sockpath"
 	"guardring/shmproto"
-	"guardring/shmproto/ivshmem"
 )
 
-// The fixed table of a region: seats 0 and 1 are for host agents, 2 is the
-// guest's; each has the same number of vectors.
-const (
-	Seats             = 3
-	HostSeats         = 2
-	GuestSeat         = ivshmem.PeerID(2)
-	Vectors           = 2
-	VectorChanged     = ivshmem.Vector(0) // something changed
-	leaseBoard        = ".lease"          // no gateway's name: those begin with a letter or digit
-	maxSocketPath     = 107               // unix(7): sun_path less its NUL
-	defaultRunDir     = "/run/guardring"
-	defaultSocketMode = 0o660
-)
+const defaultSocketMode = 0o660
 
 // KeepID leaves a socket's owner or group as it is made: the server's own.
 const KeepID = -1
@@ -94,7 +83,7 @@ func (c *Config) validate() error {
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	if c.RunDir == "" {
-		c.RunDir = defaultRunDir
+		c.RunDir = rundir.Default
 	}
 	if !filepath.IsAbs(c.RunDir) {
 		fault("run directory %q: must be an absolute path", c.RunDir)
@@ -151,18 +140,10 @@ func validateGateways(run string, gateways []Gateway) []error {
 		if g.Mode&^0o777 != 0 {
 			fault("socket mode %#o: only permission bits (0 to 0777)", uint32(g.Mode))
 		}
-		if path := guestSocket(run, g.Name); len(path) > maxSocketPath {
-			fault("socket path %s has %d bytes, at most %d are possible: shorten the run directory", path, len(path), maxSocketPath)
+		path := rundir.Dir(run).GuestSocket(g.Name)
+		if err := sockpath.Check(path); err != nil {
+			fault("%s: %w", path, err)
 		}
 	}
 	return faults
 }
-
-// guestSocket is where a gateway's QEMU or agent connects.
-func guestSocket(run, name string) string { return filepath.Join(run, "gateways", name+".sock") }
-
-// hostSocket is where coordinators connect.
-func hostSocket(run, name string) string { return filepath.Join(run, "host", name+".sock") }
-
-// statusSocket is where the status document is read.
-func statusSocket(run string) string { return filepath.Join(run, "server.sock") }

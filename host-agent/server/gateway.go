@@ -7,6 +7,10 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
+	"guardring/host-agent/rundir"
+	"guardring/shmproto"
 	"guardring/shmproto/ivshmem"
 )
 
@@ -17,17 +21,17 @@ import (
 // per taken seat (its connection, its process). So clients cannot make them
 // grow.
 type gateway struct {
-	name         string
-	log          *slog.Logger
-	store        *store
-	region       *region
-	guest, host  *listener // guest is nil for the lease board
-	changed      chan struct{}
-	cancel       context.CancelFunc
-	ctx          context.Context
-	work         sync.WaitGroup // all but the ringing goroutine, which a hostile peer can block
-	closing      chan struct{}
-	socketTokens func() *bucket
+	name        string
+	log         *slog.Logger
+	store       *store
+	region      *region
+	guest, host *listener // guest is nil for the lease board
+	changed     chan struct{}
+	cancel      context.CancelFunc
+	ctx         context.Context
+	work        sync.WaitGroup // all but the ringing goroutine, which a hostile peer can block
+	closing     chan struct{}
+	socketPace  func() *rate.Limiter
 
 	mu    sync.Mutex
 	cfg   Gateway
@@ -70,8 +74,8 @@ func newGateway(cfg *Config, gw Gateway, found map[string][]int, s *store, log *
 		changed: make(chan struct{}, 1),
 		closing: make(chan struct{}),
 		tally:   make(tally),
-		socketTokens: func() *bucket {
-			return newBucket(cfg.AcceptBurst, cfg.AcceptRate)
+		socketPace: func() *rate.Limiter {
+			return rate.NewLimiter(rate.Limit(cfg.AcceptRate), cfg.AcceptBurst)
 		},
 	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
@@ -95,12 +99,12 @@ func newGateway(cfg *Config, gw Gateway, found map[string][]int, s *store, log *
 
 // listen opens the sockets, or takes them over from the store.
 func (g *gateway) listen(run string, found map[string][]int) (err error) {
-	if g.name != leaseBoard {
-		if g.guest, err = g.openSocket(partGuestSocket, guestSocket(run, g.name), g.cfg, found); err != nil {
+	if g.name != rundir.Board {
+		if g.guest, err = g.openSocket(partGuestSocket, rundir.Dir(run).GuestSocket(g.name), g.cfg, found); err != nil {
 			return err
 		}
 	}
-	g.host, err = g.openSocket(partHostSocket, hostSocket(run, g.name), Gateway{UID: KeepID, GID: KeepID, Mode: 0o600}, found)
+	g.host, err = g.openSocket(partHostSocket, rundir.Dir(run).HostSocket(g.name), Gateway{UID: KeepID, GID: KeepID, Mode: 0o600}, found)
 	return err
 }
 
@@ -117,11 +121,11 @@ func (g *gateway) start() {
 	go g.ring()
 	if g.guest != nil {
 		g.work.Go(func() {
-			g.guest.serve(g.ctx, g.socketTokens(), g.log, func(fd int) { g.admit(fd, guestSide) })
+			g.guest.serve(g.ctx, g.socketPace(), g.log, func(fd int) { g.admit(fd, guestSide) })
 		})
 	}
 	g.work.Go(func() {
-		g.host.serve(g.ctx, g.socketTokens(), g.log, func(fd int) { g.admit(fd, hostSide) })
+		g.host.serve(g.ctx, g.socketPace(), g.log, func(fd int) { g.admit(fd, hostSide) })
 	})
 }
 
@@ -141,8 +145,8 @@ func (g *gateway) ring() {
 		case <-g.closing:
 			return
 		case <-g.changed:
-			for p := range HostSeats {
-				_ = g.region.doorbells[p][VectorChanged].Ring()
+			for p := range shmproto.HostSeats {
+				_ = g.region.doorbells[p][shmproto.VectorChanged].Ring()
 			}
 		}
 	}
@@ -152,7 +156,7 @@ func (g *gateway) ring() {
 func (g *gateway) reconfigure(gw Gateway) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.name == leaseBoard || g.cfg.equal(gw) {
+	if g.name == rundir.Board || g.cfg.equal(gw) {
 		return nil
 	}
 	if err := setOwner(g.guest.path, gw.UID, gw.GID, gw.Mode); err != nil {

@@ -18,7 +18,9 @@ import (
 	"testing"
 	"time"
 
+	"guardring/host-agent/rundir"
 	"guardring/internal/statussock"
+	"guardring/shmproto"
 	"guardring/shmproto/ivshmem"
 )
 
@@ -46,7 +48,7 @@ func clientMain() {
 		answer := "ok"
 		switch verb {
 		case "dial":
-			c, err = ivshmem.Dial(arg, Vectors, 5*time.Second)
+			c, err = ivshmem.Dial(arg, shmproto.Vectors, 5*time.Second)
 			if err == nil {
 				answer = fmt.Sprintf("seat %d", c.ID)
 			}
@@ -54,9 +56,9 @@ func clientMain() {
 			err = c.Close()
 		case "ring":
 			peer, _ := strconv.Atoi(arg)
-			err = c.Ring(ivshmem.PeerID(peer), VectorChanged)
+			err = c.Ring(ivshmem.PeerID(peer), shmproto.VectorChanged)
 		case "wait":
-			_, err = c.Interrupt(VectorChanged).Wait()
+			_, err = c.Interrupt(shmproto.VectorChanged).Wait()
 		case "gone":
 			<-c.Gone()
 		}
@@ -275,7 +277,7 @@ func (c *child) kill() {
 
 func dial(t testing.TB, path string) *ivshmem.Client {
 	t.Helper()
-	c, err := ivshmem.Dial(path, Vectors, 5*time.Second)
+	c, err := ivshmem.Dial(path, shmproto.Vectors, 5*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,3 +293,9 @@ func atoi(s string) int {
 }
 
 func runDir(t testing.TB) string { return filepath.Join(tempDir(t), "run") }
+
+func guestSocket(run, gateway string) string { return rundir.Dir(run).GuestSocket(gateway) }
+
+func hostSocket(run, name string) string { return rundir.Dir(run).HostSocket(name) }
+
+func statusSocket(run string) string { return rundir.Dir(run).Server() }

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"guardring/host-agent/rundir"
 )
 
 // Names in the store: gateway/NAME/PART, where PART is "memory", "book",
@@ -61,7 +63,7 @@ func (f inherited) discardRest(run string, s *store, log *slog.Logger) {
 		log.Info("stored gateway is not configured any more, discarded", "gateway", gateway)
 		parts := f.take(gateway)
 		discard(s, gateway, slices.Sorted(maps.Keys(parts)))
-		for part, path := range map[string]string{partGuestSocket: guestSocket(run, gateway), partHostSocket: hostSocket(run, gateway)} {
+		for part, path := range map[string]string{partGuestSocket: rundir.Dir(run).GuestSocket(gateway), partHostSocket: rundir.Dir(run).HostSocket(gateway)} {
 			for _, fd := range parts[part] {
 				refusePending(fd)
 				_ = removeSocket(path)

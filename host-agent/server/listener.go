@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
 
 	"guardring/internal/statussock"
 	"guardring/shmproto/ivshmem"
@@ -154,12 +155,12 @@ func refusePending(fd int) {
 	}
 }
 
-// serve hands connections to admit, one after another, not faster than the
-// bucket allows, until the listener is closed or ctx ends.
-func (l *listener) serve(ctx context.Context, b *bucket, log *slog.Logger, admit func(fd int)) {
+// serve hands connections to admit, one after another, not faster than
+// pace allows, until the listener is closed or ctx ends.
+func (l *listener) serve(ctx context.Context, pace *rate.Limiter, log *slog.Logger, admit func(fd int)) {
 	var short bool // of descriptors; said once
 	for ctx.Err() == nil {
-		if !sleep(ctx, b.take(time.Now())) {
+		if pace.Wait(ctx) != nil {
 			return
 		}
 		fd, err := l.accept()
@@ -182,7 +183,7 @@ func (l *listener) serve(ctx context.Context, b *bucket, log *slog.Logger, admit
 			return
 		default:
 			// The connection was lost before it was accepted, or the like; the
-			// bucket keeps this from spinning.
+			// pace keeps this from spinning.
 		}
 	}
 }
@@ -200,28 +201,4 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
-}
-
-// bucket paces events: burst at once, then rate a second. Times are data.
-type bucket struct {
-	burst, rate float64
-	tokens      float64
-	at          time.Time
-}
-
-func newBucket(burst int, rate float64) *bucket {
-	return &bucket{burst: float64(burst), rate: rate, tokens: float64(burst)}
-}
-
-// take takes a token and returns how long to wait for it.
-func (b *bucket) take(now time.Time) time.Duration {
-	if !b.at.IsZero() {
-		b.tokens = min(b.burst, b.tokens+now.Sub(b.at).Seconds()*b.rate)
-	}
-	b.at = now
-	b.tokens--
-	if b.tokens >= 0 {
-		return 0
-	}
-	return time.Duration(-b.tokens / b.rate * float64(time.Second))
 }

@@ -32,8 +32,8 @@ func TestGuestSeatShownInHeader(t *testing.T) {
 	h := dial(t, hostSocket(r.run, "a"))
 	rung := func() {
 		t.Helper()
-		_ = h.Interrupt(VectorChanged).SetDeadline(time.Now().Add(10 * time.Second))
-		if _, err := h.Interrupt(VectorChanged).Wait(); err != nil {
+		_ = h.Interrupt(shmproto.VectorChanged).SetDeadline(time.Now().Add(10 * time.Second))
+		if _, err := h.Interrupt(shmproto.VectorChanged).Wait(); err != nil {
 			t.Fatalf("the host was not rung: %v", err)
 		}
 	}

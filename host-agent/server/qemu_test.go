@@ -61,7 +61,7 @@ func launch(t *testing.T, socket string) (v *vm, started bool) {
 		"-machine", "q35,accel=tcg", "-S", "-nodefaults", "-display", "none", "-m", "32",
 		"-qtest", "unix:"+path,
 		"-chardev", "socket,path="+socket+",id=c",
-		"-device", fmt.Sprintf("ivshmem-doorbell,chardev=c,vectors=%d,addr=%#x", Vectors, pciSlot))
+		"-device", fmt.Sprintf("ivshmem-doorbell,chardev=c,vectors=%d,addr=%#x", shmproto.Vectors, pciSlot))
 	v.cmd.Stderr = &v.stderr
 	v.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := v.cmd.Start(); err != nil {
@@ -156,7 +156,7 @@ func (v *vm) setUp(t *testing.T) {
 	v.config(t, 0x18, barMemory)
 	v.config(t, 0x1c, 0)
 	v.config(t, 0x04, 6)
-	for vector := range Vectors {
+	for vector := range shmproto.Vectors {
 		v.do(t, "writel %#x 0xfee00000", barMSIX+16*vector)
 		v.do(t, "writel %#x %#x", barMSIX+16*vector+8, 0x30+vector)
 		v.do(t, "writel %#x 0", barMSIX+16*vector+12)
@@ -178,11 +178,11 @@ func (v *vm) takeInterrupt(t *testing.T, vector int) {
 // exercise rings both ways on every vector and passes a word of memory both ways.
 func exercise(t *testing.T, v *vm, hosts ...*ivshmem.Client) {
 	t.Helper()
-	if id := v.do(t, "readl %#x", ivPosition); id != uint32(GuestSeat) {
-		t.Fatalf("IVPosition %d, want %d", int32(id), GuestSeat)
+	if id := v.do(t, "readl %#x", ivPosition); id != uint32(shmproto.GuestSeat) {
+		t.Fatalf("IVPosition %d, want %d", int32(id), shmproto.GuestSeat)
 	}
 	for i, h := range hosts {
-		for vector := range Vectors {
+		for vector := range shmproto.Vectors {
 			e := h.Interrupt(ivshmem.Vector(vector))
 			_, _ = e.Drain()
 			v.do(t, "writel %#x %#x", doorbell, uint32(h.ID)<<16|uint32(vector))
@@ -192,7 +192,7 @@ func exercise(t *testing.T, v *vm, hosts ...*ivshmem.Client) {
 			if _, err := e.Wait(); err != nil {
 				t.Fatalf("QEMU rang seat %d, vector %d: %v", h.ID, vector, err)
 			}
-			if err := h.Ring(GuestSeat, ivshmem.Vector(vector)); err != nil {
+			if err := h.Ring(shmproto.GuestSeat, ivshmem.Vector(vector)); err != nil {
 				t.Fatal(err)
 			}
 			v.takeInterrupt(t, vector)

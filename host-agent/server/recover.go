@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"guardring/host-agent/rundir"
+	"guardring/shmproto"
 )
 
 // obtainRegion takes the region over from the store if it is there whole, else
@@ -20,8 +23,8 @@ func (g *gateway) obtainRegion(found map[string][]int) error {
 		if err == nil {
 			g.region = r
 			g.recoverSeats(seats)
-			if g.name != leaseBoard {
-				if g.seats[GuestSeat].holder != nil {
+			if g.name != rundir.Board {
+				if g.seats[shmproto.GuestSeat].holder != nil {
 					g.show(r.held())
 				} else {
 					g.show(r.leave())

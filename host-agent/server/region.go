@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"guardring/host-agent/rundir"
 	"guardring/internal/eventfd"
 	"guardring/shmproto"
 	"guardring/shmproto/ivshmem"
@@ -39,17 +40,17 @@ const (
 
 // regionSize and regionSeats tell the lease board from a gateway.
 func regionSize(name string) int {
-	if name == leaseBoard {
+	if name == rundir.Board {
 		return shmproto.LeaseBoardSize
 	}
 	return shmproto.RegionSize
 }
 
 func regionSeats(name string) int {
-	if name == leaseBoard {
-		return HostSeats
+	if name == rundir.Board {
+		return shmproto.HostSeats
 	}
-	return Seats
+	return shmproto.Seats
 }
 
 // makeRegion makes a fresh region.
@@ -74,7 +75,7 @@ func makeRegion(name string) (_ *region, err error) {
 	}
 	for range regionSeats(name) {
 		var vectors []*eventfd.Eventfd
-		for range Vectors {
+		for range shmproto.Vectors {
 			e, err := eventfd.New()
 			if err != nil {
 				return nil, err
@@ -86,7 +87,7 @@ func makeRegion(name string) (_ *region, err error) {
 	if err := r.mmap(name); err != nil {
 		return nil, err
 	}
-	if name == leaseBoard {
+	if name == rundir.Board {
 		shmproto.FormatLeaseBoard(r.mapping)
 		return r, nil
 	}
@@ -129,7 +130,7 @@ func (r *region) mmap(name string) error {
 func parts(name string) []string {
 	all := []string{"memory", "book"}
 	for p := range regionSeats(name) {
-		for v := range Vectors {
+		for v := range shmproto.Vectors {
 			all = append(all, vectorPart(p, v))
 		}
 	}
@@ -194,7 +195,7 @@ func adoptRegion(name string, found map[string][]int) (_ *region, err error) {
 	}
 	for p := range regionSeats(name) {
 		r.doorbells = append(r.doorbells, nil)
-		for v := range Vectors {
+		for v := range shmproto.Vectors {
 			part := vectorPart(p, v)
 			fd := take(part)
 			e, err := eventfd.Adopt(fd)
@@ -230,7 +231,7 @@ func checkMemory(fd, size int) error {
 
 // check names damage of the region's header: a guest can have written there.
 func (r *region) check(name string) error {
-	if name == leaseBoard {
+	if name == rundir.Board {
 		_, err := shmproto.OpenLeaseBoard(r.mapping)
 		return err
 	}

@@ -6,10 +6,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"guardring/host-agent/rundir"
 )
 
 // prepareRunDir makes the directories and takes RUN/server.lock, which is held
@@ -18,25 +19,25 @@ func prepareRunDir(run string) (*os.File, error) {
 	if err := ownDir(run, 0o755); err != nil {
 		return nil, fmt.Errorf("run directory %s: %w", run, err)
 	}
-	lock, err := lockRunDir(filepath.Join(run, "server.lock"))
+	dir := rundir.Dir(run)
+	lock, err := lockRunDir(dir.Lock())
 	if err != nil {
 		return nil, err
 	}
 	for _, d := range []struct {
-		name string
+		path string
 		mode fs.FileMode
 	}{
-		{"gateways", 0o755}, // QEMU's user must get to its socket
-		{"host", 0o700},     // coordinators only
+		{dir.Gateways(), 0o755}, // QEMU's user must get to its socket
+		{dir.Host(), 0o700},     // coordinators only
 	} {
-		path := filepath.Join(run, d.name)
-		err := ownDir(path, d.mode)
+		err := ownDir(d.path, d.mode)
 		if err == nil {
-			err = os.Chmod(path, d.mode)
+			err = os.Chmod(d.path, d.mode)
 		}
 		if err != nil {
 			_ = lock.Close()
-			return nil, fmt.Errorf("socket directory %s: %w", path, err)
+			return nil, fmt.Errorf("socket directory %s: %w", d.path, err)
 		}
 	}
 	return lock, nil

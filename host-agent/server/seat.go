@@ -3,6 +3,8 @@ package server
 import (
 	"crypto/rand"
 	"fmt"
+
+	"guardring/shmproto"
 )
 
 // watchLink waits for the end of a connection.
@@ -69,7 +71,7 @@ func (g *gateway) settle(s *seat) {
 	h.process.close()
 	g.unstore(h.stored)
 	g.event("seat free", "seat", s.id, "pid", h.process.pid)
-	if s.id == GuestSeat {
+	if s.id == shmproto.GuestSeat {
 		g.show(g.region.leave())
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
+	"guardring/host-agent/rundir"
 	"guardring/internal/statussock"
 )
 
@@ -60,7 +61,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	}
 	defer lock.Close()
-	status, err := statussock.Listen(statusSocket(s.cfg.RunDir), s.cfg.StatusMode)
+	status, err := statussock.Listen(rundir.Dir(s.cfg.RunDir).Server(), s.cfg.StatusMode)
 	if err != nil {
 		return err
 	}
@@ -197,7 +198,7 @@ func (s *Server) Apply(gateways []Gateway) error {
 // apply makes what runs equal to s.want. Server.mu is held.
 func (s *Server) apply(ctx context.Context, found inherited) error {
 	r := s.running
-	want := map[string]Gateway{leaseBoard: {Name: leaseBoard, UID: KeepID, GID: KeepID}}
+	want := map[string]Gateway{rundir.Board: {Name: rundir.Board, UID: KeepID, GID: KeepID}}
 	for _, g := range s.want {
 		want[g.Name] = g
 	}

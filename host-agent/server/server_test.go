@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"guardring/host-agent/rundir"
 	"guardring/shmproto"
 	"guardring/shmproto/ivshmem"
 )
@@ -47,17 +48,17 @@ func TestSeatsAndMemory(t *testing.T) {
 	}
 	// The guest's arrival rang nobody's ear yet who came later; a ring does.
 	for i, h := range hosts {
-		_, _ = h.Interrupt(VectorChanged).Drain()
+		_, _ = h.Interrupt(shmproto.VectorChanged).Drain()
 		guest.want(t, "ring "+string(rune('0'+i)), "ok")
-		if _, err := h.Interrupt(VectorChanged).Wait(); err != nil {
+		if _, err := h.Interrupt(shmproto.VectorChanged).Wait(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := hosts[0].Ring(GuestSeat, VectorChanged); err != nil {
+	if err := hosts[0].Ring(shmproto.GuestSeat, shmproto.VectorChanged); err != nil {
 		t.Fatal(err)
 	}
 	guest.want(t, "wait", "ok")
-	if n, _ := other.Interrupt(VectorChanged).Drain(); n != 0 {
+	if n, _ := other.Interrupt(shmproto.VectorChanged).Drain(); n != 0 {
 		t.Error("a doorbell crossed over to another gateway")
 	}
 	g := r.gateway(t, "browsing")
@@ -69,9 +70,9 @@ func TestSeatsAndMemory(t *testing.T) {
 func TestGuestArrivalRingsTheHosts(t *testing.T) {
 	r := startServer(t, testConfig(runDir(t), "a"))
 	h := dial(t, hostSocket(r.run, "a"))
-	_ = h.Interrupt(VectorChanged).SetDeadline(time.Now().Add(10 * time.Second))
+	_ = h.Interrupt(shmproto.VectorChanged).SetDeadline(time.Now().Add(10 * time.Second))
 	dial(t, guestSocket(r.run, "a"))
-	if _, err := h.Interrupt(VectorChanged).Wait(); err != nil {
+	if _, err := h.Interrupt(shmproto.VectorChanged).Wait(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -110,7 +111,7 @@ func TestManyHoldersOneAfterAnother(t *testing.T) {
 
 func TestLeaseBoard(t *testing.T) {
 	r := startServer(t, testConfig(runDir(t)))
-	path := hostSocket(r.run, leaseBoard)
+	path := hostSocket(r.run, rundir.Board)
 	a, b, c := startChild(t), startChild(t), startChild(t)
 	a.want(t, "dial "+path, "seat 0")
 	b.want(t, "dial "+path, "seat 1")
@@ -123,7 +124,7 @@ func TestLeaseBoard(t *testing.T) {
 	if _, err := shmproto.OpenLeaseBoard(m.Memory); err != nil {
 		t.Error(err)
 	}
-	if m.Vectors(1) != Vectors || m.Vectors(2) != 0 {
+	if m.Vectors(1) != shmproto.Vectors || m.Vectors(2) != 0 {
 		t.Error("the lease board has a guest seat, or no second host seat")
 	}
 }
@@ -244,26 +245,6 @@ func TestConnectionsArePaced(t *testing.T) {
 	r.stop() // and the pause does not hold up the end
 }
 
-func TestBucket(t *testing.T) {
-	b := newBucket(2, 10)
-	now := time.Unix(1000, 0)
-	for i, want := range []time.Duration{0, 0, 100 * time.Millisecond} {
-		if got := b.take(now); got.Round(time.Millisecond) != want {
-			t.Errorf("take %d: %s, want %s", i, got, want)
-		}
-	}
-	now = now.Add(100 * time.Millisecond) // slept as told
-	if got := b.take(now).Round(time.Millisecond); got != 100*time.Millisecond {
-		t.Errorf("steady state: %s", got)
-	}
-	now = now.Add(time.Hour)
-	for i, want := range []time.Duration{0, 0, 100 * time.Millisecond} {
-		if got := b.take(now).Round(time.Millisecond); got != want {
-			t.Errorf("after an hour, take %d: %s, want %s", i, got, want)
-		}
-	}
-}
-
 func TestTallySaysOncePerPeriod(t *testing.T) {
 	var now = time.Unix(1000, 0)
 	tl := make(tally)
@@ -355,8 +336,8 @@ func TestApply(t *testing.T) {
 	}
 	// Whoever has the region goes on with it.
 	guest.want(t, "ring 0", "ok")
-	_ = host.Interrupt(VectorChanged).SetDeadline(time.Now().Add(10 * time.Second))
-	if _, err := host.Interrupt(VectorChanged).Wait(); err != nil {
+	_ = host.Interrupt(shmproto.VectorChanged).SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := host.Interrupt(shmproto.VectorChanged).Wait(); err != nil {
 		t.Fatal(err)
 	}
 	host.Memory[0]++
@@ -423,7 +404,7 @@ func TestPeersThatMayNot(t *testing.T) {
 		"users": "user and group not allowed",
 		"label": "not confined by the AppArmor profile",
 	} {
-		_, err := ivshmem.Dial(guestSocket(r.run, name), Vectors, 5*time.Second)
+		_, err := ivshmem.Dial(guestSocket(r.run, name), shmproto.Vectors, 5*time.Second)
 		if !errors.Is(err, ivshmem.ErrRefused) || !errors.Is(err, ivshmem.RefusedDenied) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -506,7 +487,7 @@ func TestModesAndCleanUp(t *testing.T) {
 		filepath.Join(r.run, "gateways"): 0o755,
 		guestSocket(r.run, "a"):          0o660,
 		hostSocket(r.run, "a"):           0o600,
-		hostSocket(r.run, leaseBoard):    0o600,
+		hostSocket(r.run, rundir.Board):  0o600,
 		statusSocket(r.run):              0o600,
 	} {
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
@@ -514,7 +495,7 @@ func TestModesAndCleanUp(t *testing.T) {
 		}
 	}
 	r.stop()
-	for _, path := range []string{guestSocket(r.run, "a"), hostSocket(r.run, "a"), hostSocket(r.run, leaseBoard), statusSocket(r.run)} {
+	for _, path := range []string{guestSocket(r.run, "a"), hostSocket(r.run, "a"), hostSocket(r.run, rundir.Board), statusSocket(r.run)} {
 		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s stayed: %v", path, err)
 		}

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"guardring/host-agent/rundir"
 	"guardring/shmproto"
 )
 
@@ -74,7 +75,7 @@ func (s *Server) Status() Status {
 	st.Started = s.started
 	s.mu.Unlock()
 	for _, g := range s.regions() {
-		if g.name == leaseBoard {
+		if g.name == rundir.Board {
 			st.LeaseBoard = g.status()
 			continue
 		}

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"guardring/host-agent/rundir"
 	"guardring/internal/statussock"
 	"guardring/shmproto"
 	"guardring/shmproto/ivshmem"
@@ -240,14 +241,14 @@ func TestRestartWithStore(t *testing.T) {
 		other.want(t, "dial "+guestSocket(run, "a"), "error")
 		// A coordinator of the new server reaches the guest of the old one.
 		h := dial(t, hostSocket(run, "a"))
-		_, _ = h.Interrupt(VectorChanged).Drain()
-		_ = h.Interrupt(VectorChanged).SetDeadline(time.Now().Add(10 * time.Second))
-		if err := h.Ring(GuestSeat, VectorChanged); err != nil {
+		_, _ = h.Interrupt(shmproto.VectorChanged).Drain()
+		_ = h.Interrupt(shmproto.VectorChanged).SetDeadline(time.Now().Add(10 * time.Second))
+		if err := h.Ring(shmproto.GuestSeat, shmproto.VectorChanged); err != nil {
 			t.Fatal(err)
 		}
 		guest.want(t, "wait", "ok")
 		guest.want(t, fmt.Sprintf("ring %d", h.ID), "ok")
-		if _, err := h.Interrupt(VectorChanged).Wait(); err != nil {
+		if _, err := h.Interrupt(shmproto.VectorChanged).Wait(); err != nil {
 			t.Fatal(err)
 		}
 		if region, err := shmproto.Open(h.Memory); err != nil || region.Attachment() != 1 {
@@ -329,8 +330,8 @@ func TestStoredBeforeTheFirstByte(t *testing.T) {
 	for _, part := range append(parts("a"), partGuestSocket, partHostSocket) {
 		want = append(want, storeName("a", part))
 	}
-	for _, part := range append(parts(leaseBoard), partHostSocket) {
-		want = append(want, storeName(leaseBoard, part))
+	for _, part := range append(parts(rundir.Board), partHostSocket) {
+		want = append(want, storeName(rundir.Board, part))
 	}
 	slices.Sort(want)
 	if got := m.names(); !slices.Equal(got, want) {
@@ -386,7 +387,7 @@ func TestIncompleteStoreIsNamedAndReplaced(t *testing.T) {
 	}
 	eventually(t, "the store has a and b once, and nothing else", func() bool {
 		names := m.names()
-		return len(names) == 2*len(parts("a"))+len(parts(leaseBoard))+5 && len(slices.Compact(names)) == len(names)
+		return len(names) == 2*len(parts("a"))+len(parts(rundir.Board))+5 && len(slices.Compact(names)) == len(names)
 	})
 	// What was stored anew is whole.
 	s.kill()
