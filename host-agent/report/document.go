@@ -44,7 +44,7 @@ type Self struct {
 // Gateway is one region.
 type Gateway struct {
 	Name       string    `json:"name"`
-	Present    bool      `json:"present"`              // its region is attached
+	Present    bool      `json:"present"`              // its guest seat is held: a QEMU or an agent is there
 	Attachment uint64    `json:"attachment"`           // connections of its guest seat so far
 	Violations int       `json:"violations,omitempty"` // since the coordinator's start
 	Quarantine time.Time `json:"quarantine,omitzero"`  // since when; zero: not

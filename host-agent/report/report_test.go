@@ -92,7 +92,10 @@ func TestTable(t *testing.T) {
 	leaving.Members[1].Guards[0].Ordered = now.Add(-time.Second)
 	leaving.Members[1].Order = Order{Seq: 1, Exclusions: []string{shared}}
 	leaving.Members[1].Receipt.Status = "pending"
-	for name, d := range map[string]Document{"good": good(), "observed": sharing(ConflictObserved), "leaving": leaving} {
+	away := good()
+	away.Gateways[1].Present = false
+	away.Members[1] = Member{Member: "web/default", State: "away", Since: now.Add(-3 * time.Hour), Guards: []Guard{{Fingerprint: first, Stamp: 2, Claimed: now.Add(-5 * time.Hour), Left: now.Add(-4 * time.Hour)}}}
+	for name, d := range map[string]Document{"good": good(), "away": away, "observed": sharing(ConflictObserved), "leaving": leaving} {
 		t.Run(name, func(t *testing.T) {
 			var b strings.Builder
 			if err := Write(&b, Judge(Answers{Coordinators: []Document{d}}), Style{Now: now}); err != nil {

@@ -177,7 +177,9 @@ func (st Style) footer(s Status) string {
 	var b strings.Builder
 	for _, m := range s.Members {
 		var notes []string
-		if m.State != "present" {
+		if m.State == "away" && !m.Since.IsZero() {
+			notes = append(notes, "away for "+ago(st.Now, m.Since))
+		} else if m.State != "present" {
 			notes = append(notes, m.State)
 		}
 		notes = append(notes, m.Flags...)

@@ -30,6 +30,11 @@ type Config struct {
 	// once for all of them.
 	DoorbellBurst int
 	DoorbellRate  float64
+	// LedgerBurst steps of one gateway that the ledger is written for are done at
+	// once, then LedgerRate a second; 0 is 64 and 1. What is over that waits in
+	// the gateway's memory.
+	LedgerBurst int
+	LedgerRate  float64
 }
 
 func (c *Config) validate() error {
@@ -38,6 +43,8 @@ func (c *Config) validate() error {
 	setDefault(&c.StatusMode, 0o600)
 	setDefault(&c.DoorbellBurst, 64)
 	setDefault(&c.DoorbellRate, 20)
+	setDefault(&c.LedgerBurst, 64)
+	setDefault(&c.LedgerRate, 1)
 	var errs []error
 	if !filepath.IsAbs(c.RunDir) {
 		errs = append(errs, fmt.Errorf("run directory %q: must be an absolute path", c.RunDir))
@@ -50,6 +57,9 @@ func (c *Config) validate() error {
 	}
 	if c.DoorbellBurst < 1 || c.DoorbellRate <= 0 {
 		errs = append(errs, fmt.Errorf("doorbell burst %d, rate %g: both must be positive", c.DoorbellBurst, c.DoorbellRate))
+	}
+	if c.LedgerBurst < 1 || c.LedgerRate <= 0 {
+		errs = append(errs, fmt.Errorf("ledger burst %d, rate %g: both must be positive", c.LedgerBurst, c.LedgerRate))
 	}
 	return errors.Join(errs...)
 }

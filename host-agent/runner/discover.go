@@ -126,7 +126,9 @@ func (r *runner) adopt(d dialled) error {
 	}
 	old := r.links[name]
 	same := old != nil && old.epoch == l.epoch
+	l.budget = newBucket(r.cfg.LedgerBurst, r.cfg.LedgerRate)
 	if old != nil {
+		l.budget = old.budget
 		old.close()
 	}
 	r.links[name] = l
@@ -151,7 +153,15 @@ func (r *runner) adopt(d dialled) error {
 		r.lookAll()
 		return nil
 	}
-	r.introduce(l)
+	if same {
+		l.told, l.seen, l.known = old.told, old.seen, old.known
+		r.look(l)
+	} else {
+		if old != nil { // whoever was in another region is gone with it
+			r.step(coordinator.GatewaySeen{At: time.Now(), Gateway: name, Present: false}, name)
+		}
+		r.introduce(l)
+	}
 	r.rewrite(l)
 	return nil
 }
@@ -173,5 +183,5 @@ func (r *runner) adoptBoard(c *ivshmem.Client) error {
 func (r *runner) detach(name string) {
 	r.links[name].close()
 	delete(r.links, name)
-	r.step(coordinator.GatewaySeen{At: time.Now(), Gateway: name, Present: false})
+	r.step(coordinator.GatewaySeen{At: time.Now(), Gateway: name, Present: false}, name)
 }

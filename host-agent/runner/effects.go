@@ -20,16 +20,21 @@ import (
 // tests in builds for them, end the process there.
 var point = killpoint.Here
 
-// step gives one event to the core, if we act, and does what it says.
-func (r *runner) step(e coordinator.Event) {
-	if r.acting() {
-		r.perform(r.core.Step(e))
+// step gives one event to the core, if we act, and does what it says. The event
+// is of the named gateway, "" for none. saved: the ledger was written for it, or
+// was to be.
+func (r *runner) step(e coordinator.Event, gateway string) (saved bool) {
+	if !r.acting() {
+		return false
 	}
+	ready := r.core.Step(e)
+	r.perform(ready, gateway)
+	return len(ready.Save) > 0
 }
 
 // perform does a Ready in its order: ledger durable, orders in our seat, rings,
 // doorbells.
-func (r *runner) perform(ready coordinator.Ready) {
+func (r *runner) perform(ready coordinator.Ready, gateway string) {
 	if len(ready.Save) > 0 && !r.save(ready.Save) {
 		return
 	}
@@ -54,11 +59,7 @@ func (r *runner) perform(ready coordinator.Ready) {
 		runtime.Gosched()
 	}
 	for _, n := range ready.Notices {
-		text := n.String()
-		if r.cfg.ShowFingerprints {
-			text = n.Detail()
-		}
-		r.log.Info(text)
+		r.tell(n, gateway)
 	}
 }
 
@@ -75,13 +76,13 @@ func (r *runner) save(records []coordinator.Record) bool {
 	}
 	point("ledger-durable")
 	r.bookError = ""
-	if r.book.Due() {
-		r.compact()
+	if now := time.Now(); r.book.Due() && now.After(r.compactNext) {
+		r.compact(now)
 	}
 	return true
 }
 
-func (r *runner) compact() {
+func (r *runner) compact(now time.Time) {
 	snapshot, err := json.Marshal(r.core.Snapshot())
 	if err == nil {
 		err = r.book.Compact(r.history, snapshot)
@@ -89,7 +90,8 @@ func (r *runner) compact() {
 	if err != nil {
 		// What counts is durable in the old file; the next step finds out
 		// whether the ledger can still be used.
-		r.log.Warn("the ledger could not be compacted", "error", err)
+		r.compactNext = now.Add(summaryPeriod)
+		r.log.Warn("the ledger could not be compacted; it grows until that works", "file", r.book.Name(), "bytes", r.book.Size(), "error", err)
 	}
 }
 
@@ -97,7 +99,8 @@ func (r *runner) compact() {
 // lease and try again on every rescan; after anything else nothing can be
 // promised, and we give it up.
 func (r *runner) unsaved(err error) {
-	if r.bookError == "" {
+	if now := time.Now(); now.After(r.unsavedNext) {
+		r.unsavedNext = now.Add(summaryPeriod)
 		r.log.Error("nothing can be made durable, so nothing is ordered", "error", err)
 	}
 	r.bookError = err.Error()
@@ -169,95 +172,6 @@ func (r *runner) rewrite(l *link) {
 	}
 }
 
-// introduce tells the core of a region and reads it.
-func (r *runner) introduce(l *link) {
-	l.known = [shmproto.MaxMembers]bool{}
-	r.step(coordinator.GatewaySeen{At: time.Now(), Gateway: l.name, Present: true})
-	r.look(l)
-}
-
-func (r *runner) lookAll() {
-	if r.rescan {
-		r.rescan = false
-		for _, l := range r.sorted() {
-			r.introduce(l)
-		}
-		return
-	}
-	for _, l := range r.sorted() {
-		r.look(l)
-	}
-}
-
-// look gives every changed publication of a region to the core.
-func (r *runner) look(l *link) {
-	for slot := range shmproto.MaxMembers {
-		version := l.host.PublicationVersion(slot)
-		if l.known[slot] && l.seen[slot] == version {
-			continue
-		}
-		if !r.acting() {
-			return
-		}
-		err := l.host.ReadPublication(slot, &r.publication)
-		if errors.Is(err, shmproto.ErrTorn) {
-			continue // being replaced: its doorbell follows, or the next rescan sees it
-		}
-		// What changes between the two loads has another version and is read
-		// again.
-		l.seen[slot], l.known[slot] = version, true
-		if err == nil && r.publication.Attachment > l.region.Attachment() {
-			// Believed, it would make the gateway's own later ones look stale.
-			err = &shmproto.ViolationError{Reason: "publication of an attachment that has not been"}
-		}
-		var bad *shmproto.ViolationError
-		switch {
-		case err == nil:
-			r.published++
-			r.step(coordinator.Published{At: time.Now(), Gateway: l.name, Slot: slot, Publication: &r.publication})
-		case errors.As(err, &bad):
-			r.violated(l.name, bad)
-			r.step(coordinator.Violated{At: time.Now(), Gateway: l.name, Slot: slot, Reason: bad.Reason})
-		}
-		// Empty and fenced slots say nothing; the last good one stays.
-	}
-}
-
 func (r *runner) sorted() []*link {
 	return slices.SortedFunc(maps.Values(r.links), func(a, b *link) int { return cmp.Compare(a.name, b.name) })
-}
-
-// summary counts a gateway's violations for the log.
-type summary struct {
-	unsaid uint64
-	reason string
-	next   time.Time
-}
-
-const summaryPeriod = time.Minute
-
-// violated logs the first violation of a gateway and then sums up: guests must
-// not write our log.
-func (r *runner) violated(gateway string, v *shmproto.ViolationError) {
-	s := r.violations[gateway]
-	if s == nil {
-		s = &summary{}
-		r.violations[gateway] = s
-	}
-	s.unsaid++
-	s.reason = v.Error()
-	r.say(gateway, s, time.Now())
-}
-
-func (r *runner) summarise(now time.Time) {
-	for _, gateway := range slices.Sorted(maps.Keys(r.violations)) {
-		r.say(gateway, r.violations[gateway], now)
-	}
-}
-
-func (r *runner) say(gateway string, s *summary, now time.Time) {
-	if s.unsaid > 0 && now.After(s.next) {
-		r.log.Warn("gateway breaks the protocol", "gateway", gateway, "times", s.unsaid, "last", s.reason)
-		s.unsaid, s.next = 0, now.Add(summaryPeriod)
-	}
 }

@@ -1,9 +1,11 @@
 package runner
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -12,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,7 +31,13 @@ import (
 
 // TestMain also is a coordinator process: with GUARDRING_COORDINATE set it runs
 // one with that Config, and kills itself after the effect GUARDRING_POINT.
+//
+// With GUARDRING_GUEST set it is a gateway's agent that publishes those guards
+// at that socket and waits to be killed.
 func TestMain(m *testing.M) {
+	if path := os.Getenv("GUARDRING_GUEST"); path != "" {
+		guestMain(path, os.Getenv("GUARDRING_SAMPLE"))
+	}
 	text := os.Getenv("GUARDRING_COORDINATE")
 	if text == "" {
 		os.Exit(m.Run())
@@ -219,16 +228,83 @@ type guest struct {
 
 func (r *rig) guest(name string) *guest {
 	r.t.Helper()
-	c, err := ivshmem.Dial(filepath.Join(r.cfg.RunDir, "gateways", name+".sock"), vectors, dialTime)
+	g, err := attachGuest(r.guestSocket(name))
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.t.Cleanup(func() { c.Close() })
+	g.t = r.t
+	r.t.Cleanup(func() { g.client.Close() })
+	return g
+}
+
+func (r *rig) guestSocket(name string) string {
+	return filepath.Join(r.cfg.RunDir, "gateways", name+".sock")
+}
+
+func attachGuest(path string) (*guest, error) {
+	c, err := ivshmem.Dial(path, vectors, dialTime)
+	if err != nil {
+		return nil, err
+	}
 	region, err := shmproto.Open(c.Memory)
 	if err != nil {
+		return nil, err
+	}
+	return &guest{client: c, region: region, side: region.Guest(0, shmproto.Incarnation(time.Now().UnixNano()))}, nil
+}
+
+// guestMain is a gateway's agent in a process of its own.
+func guestMain(path, sample string) {
+	g, err := attachGuest(path)
+	if err == nil {
+		var numbers []int
+		for _, word := range strings.Fields(sample) {
+			n, _ := strconv.Atoi(word)
+			numbers = append(numbers, n)
+		}
+		if len(numbers) > 0 {
+			err = g.put(numbers...)
+		}
+	}
+	if err == nil {
+		err = errors.Join(g.client.Ring(0, vectorChanged), g.client.Ring(1, vectorChanged))
+	}
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	fmt.Println("ok")
+	select {}
+}
+
+// guestProcess starts a gateway's agent that publishes a sample, none if it is
+// empty, and returns when it has. The function returned kills it.
+func (r *rig) guestProcess(name string, sample ...int) (kill func()) {
+	r.t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
 		r.t.Fatal(err)
 	}
-	return &guest{t: r.t, client: c, region: region, side: region.Guest(0, shmproto.Incarnation(time.Now().UnixNano()))}
+	cmd := exec.Command(exe)
+	cmd.Env = append(os.Environ(), "GUARDRING_GUEST="+r.guestSocket(name), "GUARDRING_SAMPLE="+strings.Trim(fmt.Sprint(sample), "[]"))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	kill = sync.OnceFunc(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	r.t.Cleanup(kill)
+	lines := bufio.NewScanner(out)
+	if lines.Scan(); lines.Text() != "ok" {
+		r.t.Fatalf("guest process: %q %v", lines.Text(), lines.Err())
+	}
+	return kill
 }
 
 // fp is a fingerprint whose first byte is n.
@@ -254,6 +330,12 @@ func (g *guest) ring() {
 // show is publish without the doorbell.
 func (g *guest) show(sample ...int) {
 	g.t.Helper()
+	if err := g.put(sample...); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+func (g *guest) put(sample ...int) error {
 	g.pub.Seq++
 	g.pub.Member, g.pub.State, g.pub.Selection = "default", shmproto.MemberPresent, shmproto.SelectionDefault
 	if g.gone {
@@ -276,9 +358,7 @@ func (g *guest) show(sample ...int) {
 	for held, _ := g.side.Lock().TryAcquire(); !held; held, _ = g.side.Lock().TryAcquire() {
 	}
 	defer g.side.Lock().Release()
-	if err := g.side.Publish(0, &g.pub); err != nil {
-		g.t.Fatal(err)
-	}
+	return g.side.Publish(0, &g.pub)
 }
 
 // excludes waits for an order with exactly these guards.

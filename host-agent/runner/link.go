@@ -29,6 +29,9 @@ type link struct {
 	done    chan struct{}               // closed by close
 	bell    chan struct{}               // asks the ringer to ring; one waiting request is enough
 	missing int                         // how often in a row its socket was not there
+	told    *seat                       // what the core was told of the guest seat; nil: nothing
+	budget  bucket                      // of steps that the ledger is written for
+	owed    bool                        // was left alone because the budget was used up
 }
 
 // attach makes a link of a connected client and starts its two goroutines. They
@@ -113,7 +116,7 @@ func (l *link) gone() bool {
 	}
 }
 
-// bucket paces one gateway's doorbells. Times are data.
+// bucket paces what one gateway causes. Times are data.
 type bucket struct {
 	burst, rate float64 // tokens at most, tokens a second
 	tokens      float64
@@ -124,12 +127,22 @@ func newBucket(burst int, rate float64) bucket {
 	return bucket{burst: float64(burst), rate: rate, tokens: float64(burst)}
 }
 
-// take takes a token and returns how long to wait for it.
-func (b *bucket) take(now time.Time) time.Duration {
+func (b *bucket) refill(now time.Time) {
 	if !b.at.IsZero() {
 		b.tokens = min(b.burst, b.tokens+now.Sub(b.at).Seconds()*b.rate)
 	}
 	b.at = now
+}
+
+// ready reports whether there is a token.
+func (b *bucket) ready(now time.Time) bool {
+	b.refill(now)
+	return b.tokens >= 1
+}
+
+// take takes a token and returns how long to wait for it.
+func (b *bucket) take(now time.Time) time.Duration {
+	b.refill(now)
 	b.tokens--
 	if b.tokens >= 0 {
 		return 0

@@ -50,7 +50,9 @@ type runner struct {
 	published   uint64
 	ordered     uint64
 	rung        atomic.Uint64
-	violations  map[string]*summary
+	speeches    map[string]*speech // by gateway
+	compactNext time.Time          // no attempt to compact the ledger before
+	unsavedNext time.Time          // no log line about what could not be made durable before
 }
 
 // dial is the back-off of one socket.
@@ -85,7 +87,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	defer dir.Close()
 	r := &runner{
 		cfg: cfg, log: log, dir: dir, since: time.Now(),
-		links: map[string]*link{}, dials: map[string]*dial{}, violations: map[string]*summary{},
+		links: map[string]*link{}, dials: map[string]*dial{}, speeches: map[string]*speech{},
 		wake: make(chan *link, 64), dialled: make(chan dialled, 16), requests: make(chan chan report.Document),
 	}
 	if err := r.openBoard(ctx); err != nil || ctx.Err() != nil {
@@ -178,7 +180,8 @@ func (r *runner) loop(ctx context.Context, served chan error) error {
 			r.elect(election.Tick{Other: r.board.other()})
 		case now := <-discover.C:
 			r.discover()
-			r.step(coordinator.Tick{At: now})
+			r.watch()
+			r.step(coordinator.Tick{At: now}, "")
 		case now := <-rescan.C:
 			r.lookAll()
 			r.summarise(now)

@@ -64,10 +64,13 @@ func TestLostDoorbell(t *testing.T) {
 func TestGatewaysComeAndGo(t *testing.T) {
 	r := newRig(t, coordinator.PolicyDisjoint, "a")
 	r.coordinateHere()
+	r.guest("a")
 	b := server.Gateway{Name: "b", UID: server.KeepID, GID: server.KeepID}
 	if err := r.srv.Apply([]server.Gateway{b}); err != nil {
 		t.Fatal(err)
 	}
+	r.eventually("b is served", func() bool { _, err := os.Stat(r.guestSocket("b")); return err == nil })
+	r.guest("b")
 	r.eventually("b has come and a has gone", func() bool {
 		present := ""
 		for _, g := range r.actingDocument().Gateways {

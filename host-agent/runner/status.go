@@ -45,7 +45,7 @@ func (r *runner) describe() report.Document {
 		i := slices.IndexFunc(d.Gateways, func(g report.Gateway) bool { return g.Name == l.name })
 		if i < 0 {
 			i = len(d.Gateways)
-			d.Gateways = append(d.Gateways, report.Gateway{Name: l.name, Present: true})
+			d.Gateways = append(d.Gateways, report.Gateway{Name: l.name, Present: l.seat().held})
 		}
 		d.Gateways[i].Attachment = uint64(l.region.Attachment())
 	}

@@ -31,8 +31,10 @@ type Published struct {
 // Tick: time passed. Retention, holds and unanswered orders are looked at.
 type Tick struct{ At time.Time }
 
-// GatewaySeen: a gateway's region was attached by the runner (Present false: it
-// is configured no more, or its server socket is gone).
+// GatewaySeen: a gateway is there: the runner has attached its region, and its
+// guest seat is held. Present false: nobody is in its guest seat, so nothing in
+// its region is new; or it has no region any more, because it is configured no
+// more or its server has lost it.
 type GatewaySeen struct {
 	At      time.Time
 	Gateway string

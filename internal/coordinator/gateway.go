@@ -50,16 +50,19 @@ func (c *Coordinator) membersOf(gateway string) []*member {
 	return c.members[from:to]
 }
 
-// gatewaySeen: a region is attached, or is there no more. Attachments are
+// Knows reports whether anything is known of a member of the gateway, shown or
+// not.
+func (c *Coordinator) Knows(gateway string) bool { return len(c.membersOf(gateway)) > 0 }
+
+// gatewaySeen: a gateway is there, or is there no more; then its members are away
+// at once, also those that are only known from the ledger. Attachments are
 // counted anew in each region, so they are compared only within one.
 func (c *Coordinator) gatewaySeen(e GatewaySeen) {
 	g := c.gateway(e.Gateway)
 	g.present, g.attachment = e.Present, 0
 	if !e.Present {
-		for _, m := range g.slots {
-			if m != nil {
-				c.becomeAway(m)
-			}
+		for _, m := range c.membersOf(g.name) {
+			c.becomeAway(m)
 		}
 	}
 }
