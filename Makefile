@@ -5,7 +5,7 @@ SHELL := /bin/sh
 GO      ?= go
 POLICY  ?= disjoint
 HOLD    ?=
-FUZZTIME ?= 5s
+FUZZTIME ?= 3s
 ARCHES  := amd64 arm64
 VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 
@@ -58,7 +58,7 @@ arm64: ## the memory protocol's tests on emulated arm64: its assembly differs
 	GOARCH=arm64 CGO_ENABLED=0 $(GO) test -timeout 8m -exec qemu-aarch64 ./shmproto -args -emulator qemu-aarch64
 
 .PHONY: fuzz
-fuzz: ## each fuzz target for FUZZTIME (5s)
+fuzz: ## each fuzz target for FUZZTIME (3s)
 	@set -e; for p in $$($(GO) list ./...); do \
 	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
 	    echo "fuzz $$p $$f"; \
