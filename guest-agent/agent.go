@@ -23,6 +23,7 @@ import (
 	"guardring/guest-agent/rotation"
 	"guardring/guest-agent/runner"
 	"guardring/guest-agent/torctl"
+	"guardring/internal/hint"
 	"guardring/internal/statussock"
 	"guardring/shmproto"
 )
@@ -40,7 +41,7 @@ func runAgent(ctx context.Context, cfg config.Config, verbose bool) error {
 	}
 	listener, err := statussock.Listen(cfg.StatusSocket(), 0o600)
 	if err != nil {
-		return hinted{err, "stop the other agent, or give this one another run-dir"}
+		return hint.Wrap(err, "stop the other agent, or give this one another run-dir")
 	}
 	leave := make(chan struct{})
 	usr1 := make(chan os.Signal, 1)
@@ -146,11 +147,11 @@ func instancesOf(cfg config.Config) ([]config.Instance, error) {
 		return nil, err
 	}
 	if len(instances) == 0 {
-		return nil, hinted{errors.New("no Tor was found on this machine"), "install and start Tor, or name its control socket under instances: in the configuration"}
+		return nil, hint.Wrap(errors.New("no Tor was found on this machine"), "install and start Tor, or name its control socket under instances: in the configuration")
 	}
 	for _, in := range instances {
 		if in.Control == "" {
-			return nil, hinted{fmt.Errorf("instance %s has no control socket", in.Name), "set control: in the configuration"}
+			return nil, hint.Wrap(fmt.Errorf("instance %s has no control socket", in.Name), "set control: in the configuration")
 		}
 	}
 	return instances, nil

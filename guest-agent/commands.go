@@ -17,6 +17,7 @@ import (
 	"guardring/guest-agent/include"
 	"guardring/guest-agent/report"
 	"guardring/guest-agent/rotation"
+	"guardring/internal/hint"
 	"guardring/internal/statussock"
 )
 
@@ -31,7 +32,7 @@ const agentName = "guest agent"
 func status(w io.Writer, cfg config.Config, asJSON bool) error {
 	b, err := statussock.Fetch(cfg.StatusSocket(), agentName, statusTime)
 	if err != nil {
-		return hinted{err, "start it with guardring-guest run, or set run-dir: to where it runs"}
+		return hint.Wrap(err, "start it with guardring-guest run, or set run-dir: to where it runs")
 	}
 	d, err := report.Parse(b, cfg.ShowFingerprints)
 	if err != nil {
@@ -67,7 +68,7 @@ func orNone(s string) string {
 // site is where an instance's files lie, for join and leave.
 func site(cfg config.Config, in config.Instance) (include.Site, error) {
 	if in.Torrc == "" || in.Include == "" {
-		return include.Site{}, hinted{fmt.Errorf("instance %s: neither torrc nor include file is known", in.Name), "set torrc: in the configuration"}
+		return include.Site{}, hint.Wrap(fmt.Errorf("instance %s: neither torrc nor include file is known", in.Name), "set torrc: in the configuration")
 	}
 	s := include.Site{Torrc: in.Torrc, Include: in.Include, Folder: in.Folder, UID: -1, GID: -1}
 	if os.Geteuid() != 0 {
@@ -100,9 +101,9 @@ func eachSite(w io.Writer, cfg config.Config, do func(include.Site) (include.Res
 		}
 		switch {
 		case errors.Is(err, include.ErrRelay):
-			errs = append(errs, hinted{fmt.Errorf("%s: %w", in.Name, err), "a relay cannot be a member: leave it out of instances: in the configuration"})
+			errs = append(errs, hint.Wrap(fmt.Errorf("%s: %w", in.Name, err), "a relay cannot be a member: leave it out of instances: in the configuration"))
 		case errors.Is(err, fs.ErrPermission):
-			errs = append(errs, hinted{fmt.Errorf("%s: %w", in.Name, err), "run this command as root"})
+			errs = append(errs, hint.Wrap(fmt.Errorf("%s: %w", in.Name, err), "run this command as root"))
 		case err != nil:
 			errs = append(errs, fmt.Errorf("%s: %w", in.Name, err))
 		case len(r.Changed) == 0:
@@ -158,7 +159,7 @@ func dismiss(ctx context.Context, w io.Writer, document []byte, cfg config.Confi
 		err = p.Signal(syscall.SIGUSR1)
 	}
 	if err != nil {
-		return hinted{fmt.Errorf("tell the running agent (process %d) to leave: %w", d.PID, err), "run this command as root, or stop the agent first"}
+		return hint.Wrap(fmt.Errorf("tell the running agent (process %d) to leave: %w", d.PID, err), "run this command as root, or stop the agent first")
 	}
 	fmt.Fprintf(w, "the running agent (process %d) lifts every exclusion and ends\n", d.PID)
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -170,7 +171,7 @@ func dismiss(ctx context.Context, w io.Writer, document []byte, cfg config.Confi
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return hinted{fmt.Errorf("the running agent (process %d) has not left within %s; nothing was restored", d.PID, leaveTime), "look at guardring-guest status, then stop the agent and run leave again"}
+			return hint.Wrap(fmt.Errorf("the running agent (process %d) has not left within %s; nothing was restored", d.PID, leaveTime), "look at guardring-guest status, then stop the agent and run leave again")
 		}
 	}
 }
@@ -191,7 +192,7 @@ func leaveAlone(ctx context.Context, w io.Writer, cfg config.Config) error {
 		return err
 	}
 	if ctx.Err() != nil {
-		return hinted{fmt.Errorf("the exclusions could not be lifted within %s; nothing was restored", leaveTime), "stop Tor, then run leave again: without a running Tor only files are restored"}
+		return hint.Wrap(fmt.Errorf("the exclusions could not be lifted within %s; nothing was restored", leaveTime), "stop Tor, then run leave again: without a running Tor only files are restored")
 	}
 	fmt.Fprintln(w, "every exclusion is lifted")
 	return nil

@@ -11,55 +11,23 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
-	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
 
 	"guardring/guest-agent/config"
-	"guardring/internal/configfile"
+	"guardring/internal/hint"
 )
+
+// program is how the command names itself.
+const program = "guardring-guest"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if err := newApp().RunContext(ctx, os.Args); err != nil {
-		printError(os.Stderr, err)
+		hint.Print(os.Stderr, program, err)
 		os.Exit(1)
-	}
-}
-
-// hinted is an error with what the user can do about it.
-type hinted struct {
-	error
-	hint string
-}
-
-func (h hinted) Unwrap() error { return h.error }
-func (h hinted) Hint() string  { return h.hint }
-
-// printError writes "guardring-guest: error: ..." and then, where there is one,
-// "hint: ...".
-func printError(w io.Writer, err error) {
-	say := func(what, text string) {
-		for line := range strings.SplitSeq(text, "\n") {
-			fmt.Fprintf(w, "guardring-guest: %s: %s\n", what, line)
-		}
-	}
-	var faults configfile.Faults
-	if errors.As(err, &faults) {
-		for _, f := range faults {
-			say("error", f.Summary())
-			if f.Remedy != "" {
-				say("hint", f.Remedy)
-			}
-		}
-		return
-	}
-	say("error", err.Error())
-	var h interface{ Hint() string }
-	if errors.As(err, &h) {
-		say("hint", h.Hint())
 	}
 }
 
@@ -70,10 +38,10 @@ func newApp() *cli.App {
 	wholeFlag := &cli.BoolFlag{Name: "show-fingerprints", Usage: "show whole fingerprints"}
 	observeFlag := &cli.BoolFlag{Name: "observe", Usage: "publish only, obey no order (overrides the file)"}
 	usage := func(_ *cli.Context, err error, _ bool) error {
-		return hinted{err, "guardring-guest --help, or --help after a command"}
+		return hint.Wrap(err, "guardring-guest --help, or --help after a command")
 	}
 	app := &cli.App{
-		Name:                 "guardring-guest",
+		Name:                 program,
 		Usage:                "keep this gateway's Tor entry guards apart from those of other gateways",
 		HideHelpCommand:      true,
 		EnableBashCompletion: true,
@@ -82,7 +50,7 @@ func newApp() *cli.App {
 		OnUsageError:   usage,
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
-				return hinted{fmt.Errorf("unknown command %q", c.Args().First()), "guardring-guest --help lists the commands"}
+				return hint.Wrap(fmt.Errorf("unknown command %q", c.Args().First()), "guardring-guest --help lists the commands")
 			}
 			return cli.ShowAppHelp(c)
 		},
@@ -123,7 +91,7 @@ func newApp() *cli.App {
 func withConfig(action func(*cli.Context, config.Config) error) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		if c.Args().Present() {
-			return hinted{fmt.Errorf("unexpected argument %q", c.Args().First()), "guardring-guest " + c.Command.Name + " --help"}
+			return hint.Wrap(fmt.Errorf("unexpected argument %q", c.Args().First()), "guardring-guest "+c.Command.Name+" --help")
 		}
 		cfg := config.Default()
 		path := c.String("config")

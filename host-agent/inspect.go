@@ -17,6 +17,7 @@ import (
 	"guardring/host-agent/config"
 	"guardring/host-agent/ledger"
 	"guardring/host-agent/report"
+	"guardring/internal/hint"
 	"guardring/internal/statussock"
 )
 
@@ -30,7 +31,7 @@ func status(c *cli.Context) error {
 	cfg, err := load(c)
 	if err != nil {
 		if c.Bool("check") {
-			printError(os.Stderr, err)
+			hint.Print(os.Stderr, program, err)
 			return exitCode(report.Unknown)
 		}
 		return err
@@ -126,7 +127,7 @@ func ledgerShow(c *cli.Context) error {
 	}
 	// Opening makes what is missing; looking must not.
 	if _, err := os.Stat(cfg.LedgerDir); err != nil {
-		return hinted{fmt.Errorf("ledger directory: %w", err), "a coordinator makes it when it starts; or give --ledger-dir"}
+		return hint.Wrap(fmt.Errorf("ledger directory: %w", err), "a coordinator makes it when it starts; or give --ledger-dir")
 	}
 	d, err := ledger.Open(cfg.LedgerDir, time.Now())
 	if err != nil {
@@ -157,7 +158,7 @@ func ledgerRebuild(c *cli.Context) error {
 	}
 	epoch, kept, err := ledger.Rebuild(cfg.LedgerDir, time.Now())
 	if errors.Is(err, ledger.ErrInUse) {
-		return hinted{err, "stop every coordinator first (guardring run, guardring coordinate)"}
+		return hint.Wrap(err, "stop every coordinator first (guardring run, guardring coordinate)")
 	}
 	if err != nil {
 		return err

@@ -6,16 +6,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
 
-	"guardring/internal/configfile"
+	"guardring/internal/hint"
 )
+
+// program is how the command names itself.
+const program = "guardring"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -25,7 +26,7 @@ func main() {
 		if errors.As(err, &code) {
 			os.Exit(int(code))
 		}
-		printError(os.Stderr, err)
+		hint.Print(os.Stderr, program, err)
 		os.Exit(1)
 	}
 }
@@ -35,50 +36,19 @@ type exitCode int
 
 func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
-// hinted is an error with what the operator can do about it.
-type hinted struct {
-	error
-	hint string
-}
-
-func (h hinted) Unwrap() error { return h.error }
-func (h hinted) Hint() string  { return h.hint }
-
-// printError writes each fault as "guardring: error: ..." and, where there is
-// one, "guardring: hint: ...".
-func printError(w io.Writer, err error) {
-	var faults configfile.Faults
-	if errors.As(err, &faults) {
-		for _, f := range faults {
-			fmt.Fprintf(w, "guardring: error: %s\n", f.Summary())
-			if f.Remedy != "" {
-				fmt.Fprintf(w, "guardring: hint: %s\n", f.Remedy)
-			}
-		}
-		return
-	}
-	for line := range strings.SplitSeq(err.Error(), "\n") {
-		fmt.Fprintf(w, "guardring: error: %s\n", line)
-	}
-	var h interface{ Hint() string }
-	if errors.As(err, &h) {
-		fmt.Fprintf(w, "guardring: hint: %s\n", h.Hint())
-	}
-}
-
 func newApp() *cli.App {
 	return &cli.App{
-		Name:                 "guardring",
+		Name:                 program,
 		Usage:                "keep the entry guards of several Tor gateways on one host disjoint",
 		HideHelpCommand:      true,
 		EnableBashCompletion: true,
 		// main prints errors; urfave would exit by itself.
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
-			return hinted{err, "guardring --help, or --help after a command"}
+			return hint.Wrap(err, "guardring --help, or --help after a command")
 		},
 		CommandNotFound: func(_ *cli.Context, name string) {
-			printError(os.Stderr, hinted{fmt.Errorf("unknown command %q", name), "guardring --help lists the commands"})
+			hint.Print(os.Stderr, program, hint.Wrap(fmt.Errorf("unknown command %q", name), "guardring --help lists the commands"))
 			os.Exit(1)
 		},
 		Commands: []*cli.Command{

@@ -1,13 +1,14 @@
 package runner
 
 import (
+	"cmp"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"time"
 
+	"guardring/internal/hint"
 	"guardring/shmproto"
 )
 
@@ -128,14 +129,14 @@ func (l *loop) document(now time.Time) Document {
 		Host:    HostDoc{Seat: -1},
 		Members: []Member{}, Faults: []Complaint{},
 	}
-	complain := func(member string, text, hint string) { d.Faults = append(d.Faults, Complaint{member, text, hint}) }
+	complain := func(member, text, remedy string) { d.Faults = append(d.Faults, Complaint{member, text, remedy}) }
 	if s.region != nil {
 		h := s.region.Header()
 		d.Region.Gateway, d.Region.Epoch, d.Region.Attachment = h.Gateway, hex.EncodeToString(h.RegionEpoch[:]), uint64(h.Attachment)
 	}
 	if s.err != nil {
 		d.Region.Error = s.err.Error()
-		complain("", s.err.Error(), hintOf(s.err, "start guardring on the host, and check region: in the agent's configuration"))
+		complain("", s.err.Error(), cmp.Or(hint.Of(s.err), "start guardring on the host, and check region: in the agent's configuration"))
 	}
 	if l.host.acting > 0 && !l.host.told {
 		lease := l.host.leases[l.host.acting-1]
@@ -152,23 +153,14 @@ func (l *loop) document(now time.Time) Document {
 	return d
 }
 
-// hintOf is the remedy that comes with an error, or another.
-func hintOf(err error, otherwise string) string {
-	var h interface{ Hint() string }
-	if errors.As(err, &h) {
-		return h.Hint()
-	}
-	return otherwise
-}
-
-func (m *member) document(complain func(member, text, hint string)) Member {
+func (m *member) document(complain func(member, text, remedy string)) Member {
 	name := m.tor.Name
 	d := Member{Name: name, Slot: m.slot, ControlUp: m.up, TorVersion: m.version, Flags: []string{}, Guards: []Guard{}, Notices: append([]Note{}, m.notices...)}
 	t := m.timing
 	d.Timing = Timing{millis(t.setconf), millis(t.own), millis(t.gone), t.closed, millis(t.receipt), millis(t.applied)}
 	switch {
 	case m.why != nil:
-		complain(name, m.why.Error(), hintOf(m.why, "check that Tor runs and that the agent may use its control port"))
+		complain(name, m.why.Error(), cmp.Or(hint.Of(m.why), "check that Tor runs and that the agent may use its control port"))
 	case !m.up:
 		complain(name, "the control port has not answered yet", "")
 	}

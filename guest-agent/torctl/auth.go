@@ -14,42 +14,26 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"guardring/internal/hint"
+	"guardring/internal/sockpath"
 )
 
 // cookieLen is the length of an authentication cookie (control-spec,
 // "AUTHENTICATE").
 const cookieLen = 32
 
-// HintError is an error with a remedy.
-type HintError struct {
-	Err  error
-	hint string
-}
-
-// Error implements error.
-func (e *HintError) Error() string { return e.Err.Error() }
-
-// Unwrap returns the error without the remedy.
-func (e *HintError) Unwrap() error { return e.Err }
-
-// Hint says what to do, in one sentence without a capital or full stop.
-func (e *HintError) Hint() string { return e.hint }
-
-func hinted(hint, format string, args ...any) error {
-	return &HintError{Err: fmt.Errorf(format, args...), hint: hint}
-}
-
 // dialError says what a failed connection means.
 func dialError(network, address string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return hinted(joinGroup(address), "control socket %s: permission denied", address)
+		return hint.Errorf(joinGroup(address), "control socket %s: permission denied", address)
 	case network == "unix" && errors.Is(err, fs.ErrNotExist):
-		return hinted("start Tor, or name its control socket in the configuration", "control socket %s does not exist", address)
+		return hint.Errorf("start Tor, or name its control socket in the configuration", "control socket %s does not exist", address)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return hinted("start Tor, and check ControlPort or ControlSocket in its torrc", "control port %s: nobody listens there", address)
-	case network == "unix" && len(address) > 107:
-		return hinted("use a shorter path", "control socket %s: the path has %d bytes, the kernel allows 107", address, len(address))
+		return hint.Errorf("start Tor, and check ControlPort or ControlSocket in its torrc", "control port %s: nobody listens there", address)
+	case network == "unix" && sockpath.Check(address) != nil:
+		return fmt.Errorf("control socket %s: %w", address, sockpath.Check(address))
 	}
 	return fmt.Errorf("control port %s: %w", address, err)
 }
@@ -99,9 +83,9 @@ func (c *Conn) authenticate(cfg Config) error {
 		return cookieErr
 	}
 	if info.HasAuthMethod("HASHEDPASSWORD") {
-		return hinted("set the password in the agent's configuration, or CookieAuthentication 1 in torrc", "tor wants a password and none is configured")
+		return hint.Errorf("set the password in the agent's configuration, or CookieAuthentication 1 in torrc", "tor wants a password and none is configured")
 	}
-	return hinted("set CookieAuthentication 1 in torrc", "tor offers no known way to authenticate (%s)", strings.Join(info.AuthMethods, " "))
+	return hint.Errorf("set CookieAuthentication 1 in torrc", "tor offers no known way to authenticate (%s)", strings.Join(info.AuthMethods, " "))
 }
 
 // readCookie reads a cookie file. The path may come from whoever listens at the
@@ -113,9 +97,9 @@ func readCookie(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return nil, hinted(joinGroup(path)+"; CookieAuthFileGroupReadable must be 1 in torrc", "cookie %s: permission denied", path)
+		return nil, hint.Errorf(joinGroup(path)+"; CookieAuthFileGroupReadable must be 1 in torrc", "cookie %s: permission denied", path)
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, hinted("check CookieAuthFile in torrc, or name the cookie in the agent's configuration", "cookie %s does not exist", path)
+		return nil, hint.Errorf("check CookieAuthFile in torrc, or name the cookie in the agent's configuration", "cookie %s does not exist", path)
 	case err != nil:
 		return nil, fmt.Errorf("cookie: %w", err)
 	}
@@ -167,7 +151,7 @@ func (c *Conn) safeCookie(cookie []byte, path string) error {
 		return m.Sum(nil)
 	}
 	if !hmac.Equal(hash, digest("Tor safe cookie authentication server-to-controller hash")) {
-		return hinted("the file is of another Tor or of an earlier start: name the right cookie in the configuration, or restart Tor",
+		return hint.Errorf("the file is of another Tor or of an earlier start: name the right cookie in the configuration, or restart Tor",
 			"the cookie in %s is not the one that this control port uses", path)
 	}
 	return c.sendAuth(digest("Tor safe cookie authentication controller-to-server hash"), "the cookie in "+path)
@@ -182,7 +166,7 @@ func (c *Conn) sendAuth(secret []byte, what string) error {
 	}
 	resp, err := c.bine.SendRequest("%s", command)
 	if resp != nil && resp.Err.Code == 515 {
-		return hinted("check the password in the agent's configuration, or the cookie's path", "tor refused %s", what)
+		return hint.Errorf("check the password in the agent's configuration, or the cookie's path", "tor refused %s", what)
 	}
 	if err != nil {
 		return fmt.Errorf("AUTHENTICATE: %w", handshakeError(err))

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"guardring/internal/hint"
 )
 
 const short = 200 * time.Millisecond
@@ -309,7 +311,7 @@ func TestAuthentication(t *testing.T) {
 	}
 }
 
-func checkError(t *testing.T, err error, want, hint string) {
+func checkError(t *testing.T, err error, want, remedy string) {
 	t.Helper()
 	if want == "" {
 		if err != nil {
@@ -320,9 +322,8 @@ func checkError(t *testing.T, err error, want, hint string) {
 	if err == nil || !strings.Contains(err.Error(), want) {
 		t.Fatalf("got %v, want %q", err, want)
 	}
-	var h *HintError
-	if hint != "" && (!errors.As(err, &h) || !strings.Contains(h.Hint(), hint)) {
-		t.Errorf("no hint with %q in %#v", hint, err)
+	if !strings.Contains(hint.Of(err), remedy) {
+		t.Errorf("no hint with %q in %#v", remedy, err)
 	}
 }
 

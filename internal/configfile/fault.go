@@ -25,6 +25,9 @@ func (f *Fault) Error() string {
 	return s
 }
 
+// Hint returns the remedy (see package hint).
+func (f *Fault) Hint() string { return f.Remedy }
+
 // Summary is Error without the remedy, for callers that print it as a hint on
 // a line of its own.
 func (f *Fault) Summary() string {
