@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -17,8 +16,10 @@ import (
 	"guardring/host-agent/config"
 	"guardring/host-agent/ledger"
 	"guardring/host-agent/report"
+	"guardring/host-agent/rundir"
 	"guardring/internal/hint"
 	"guardring/internal/statussock"
+	"guardring/shmproto"
 )
 
 const (
@@ -94,9 +95,10 @@ func writeJSON(w io.Writer, v any) error {
 // to.
 func judge(cfg config.Config) report.Status {
 	var a report.Answers
-	a.Server, a.ServerErr = statussock.Fetch(filepath.Join(cfg.RunDir, "server.sock"), "guardring serve", fetchTime)
-	for n := range 2 {
-		data, err := statussock.Fetch(filepath.Join(cfg.RunDir, fmt.Sprintf("coordinator.%d.sock", n)), "guardring coordinate", fetchTime)
+	run := rundir.Dir(cfg.RunDir)
+	a.Server, a.ServerErr = statussock.Fetch(run.Server(), "guardring serve", fetchTime)
+	for n := range shmproto.HostSeats {
+		data, err := statussock.Fetch(run.Coordinator(n), "guardring coordinate", fetchTime)
 		var d report.Document
 		if err == nil {
 			err = json.Unmarshal(data, &d)

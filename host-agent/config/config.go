@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"guardring/host-agent/rundir"
 	"guardring/internal/configfile"
 	"guardring/shmproto"
 )
@@ -62,7 +63,7 @@ type Gateway struct {
 func Default() Config {
 	const day = 24 * time.Hour
 	return Config{
-		RunDir: "/run/guardring", LedgerDir: "/var/lib/guardring", Policy: "observe",
+		RunDir: rundir.Default, LedgerDir: "/var/lib/guardring", Policy: "observe",
 		Heartbeat: time.Second, Rescan: 5 * time.Second, Retention: 60 * day, Hold: 120 * day,
 		StatusMode: 0o600, GatewaysDir: "gateways.d", Gateways: []Gateway{},
 	}

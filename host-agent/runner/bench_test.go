@@ -10,6 +10,7 @@ import (
 
 	"guardring/internal/coordinator"
 	"guardring/internal/eventfd"
+	"guardring/shmproto"
 )
 
 // BenchmarkOrder measures from a guest's publication (before the first store) to
@@ -38,7 +39,7 @@ func benchmarkOrder(b *testing.B, parent string) {
 	one, two := r.guest("a"), r.guest("b")
 	one.publish(append([]int{1, 2, 3}, numbers(20, 36)...)...)
 	r.eventually("a is known", func() bool { return len(r.actingDocument().Members) == 1 })
-	bell := two.client.Interrupt(vectorChanged)
+	bell := two.client.Interrupt(shmproto.VectorChanged)
 	samples := [][]int{append([]int{1}, numbers(60, 78)...), append([]int{2}, numbers(60, 78)...), append([]int{3}, numbers(60, 78)...)}
 	var took []time.Duration
 	seq := two.order.Seq
@@ -86,7 +87,7 @@ func (g *guest) leave(r *rig) {
 		}
 		return true
 	})
-	_, _ = g.client.Interrupt(vectorChanged).Drain()
+	_, _ = g.client.Interrupt(shmproto.VectorChanged).Drain()
 }
 
 // pingPong measures round trips between two goroutines by two eventfds.

@@ -13,11 +13,11 @@ type board struct {
 	client *ivshmem.Client
 	leases *shmproto.LeaseBoard
 	seat   int
-	last   [2]shmproto.Lease // last good readings
+	last   [shmproto.HostSeats]shmproto.Lease // last good readings
 }
 
 func dialBoard(path string) (*board, error) {
-	c, err := ivshmem.Dial(path, vectors, dialTime)
+	c, err := ivshmem.Dial(path, shmproto.Vectors, dialTime)
 	if err != nil {
 		if errors.Is(err, ivshmem.ErrRefused) {
 			return nil, fmt.Errorf("two coordinators run already, or their seats are not free yet: %w", err)
@@ -34,7 +34,7 @@ func dialBoard(path string) (*board, error) {
 // newBoard makes a board of a connected client; on error that stays open.
 func newBoard(c *ivshmem.Client) (*board, error) {
 	leases, err := shmproto.OpenLeaseBoard(c.Memory)
-	if err == nil && c.ID > 1 {
+	if err == nil && c.ID >= shmproto.HostSeats {
 		err = fmt.Errorf("lease board: the server gave us seat %d, want 0 or 1", c.ID)
 	}
 	if err != nil {

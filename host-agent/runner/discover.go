@@ -3,11 +3,12 @@ package runner
 import (
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
+	"golang.org/x/time/rate"
+
+	"guardring/host-agent/rundir"
 	"guardring/internal/coordinator"
 	"guardring/internal/coordinator/election"
 	"guardring/shmproto"
@@ -24,11 +25,11 @@ func (r *runner) discover() {
 	now := time.Now()
 	names, served := r.served()
 	if r.board.gone() {
-		r.dialAside(boardSocket, now)
+		r.dialAside(rundir.Board, now)
 	}
 	for _, name := range names {
 		if l := r.links[name]; l == nil || l.gone() {
-			r.dialAside(name+".sock", now)
+			r.dialAside(name, now)
 		}
 	}
 	if !served || r.board.gone() {
@@ -43,9 +44,9 @@ func (r *runner) discover() {
 			r.log.Info("gateway is served no more", "gateway", name)
 		}
 	}
-	for file := range r.dials {
-		if name := strings.TrimSuffix(file, ".sock"); file != boardSocket && !r.dials[file].busy && !slices.Contains(names, name) {
-			delete(r.dials, file)
+	for name := range r.dials {
+		if name != rundir.Board && !r.dials[name].busy && !slices.Contains(names, name) {
+			delete(r.dials, name)
 		}
 	}
 }
@@ -53,16 +54,16 @@ func (r *runner) discover() {
 // served lists the gateways that have a host socket, sorted; ok is false if the
 // lease board has none: then the server is down.
 func (r *runner) served() (names []string, ok bool) {
-	items, err := os.ReadDir(filepath.Join(r.cfg.RunDir, "host"))
+	items, err := os.ReadDir(r.runDir().Host())
 	if err != nil {
 		return nil, false
 	}
 	for _, item := range items {
-		name, isSocket := strings.CutSuffix(item.Name(), ".sock")
+		name, isSocket := rundir.SocketName(item.Name())
 		switch {
-		case item.Name() == boardSocket:
+		case isSocket && name == rundir.Board:
 			ok = true
-		case isSocket && !strings.HasPrefix(name, "."):
+		case isSocket && shmproto.ValidName(name):
 			names = append(names, name)
 		}
 	}
@@ -71,20 +72,20 @@ func (r *runner) served() (names []string, ok bool) {
 
 // dialAside connects in a goroutine of its own, unless one is at it or it is
 // too early after the last failure.
-func (r *runner) dialAside(file string, now time.Time) {
-	d := r.dials[file]
+func (r *runner) dialAside(name string, now time.Time) {
+	d := r.dials[name]
 	if d == nil {
 		d = &dial{retry: firstRetry}
-		r.dials[file] = d
+		r.dials[name] = d
 	}
 	if d.busy || now.Before(d.next) {
 		return
 	}
 	d.busy = true
-	path := r.socket(file)
+	path := r.runDir().HostSocket(name)
 	go func() {
-		c, err := ivshmem.Dial(path, vectors, dialTime)
-		r.dialled <- dialled{file, c, err}
+		c, err := ivshmem.Dial(path, shmproto.Vectors, dialTime)
+		r.dialled <- dialled{name, c, err}
 	}()
 }
 
@@ -110,23 +111,23 @@ func (r *runner) connected(d dialled) {
 	state.retry = min(2*state.retry, lastRetry)
 	if !state.told {
 		state.told = true
-		r.log.Warn("no seat yet", "socket", d.name, "error", err)
+		r.log.Warn("no seat yet", "region", d.name, "error", err)
 	}
 }
 
 // adopt puts a new connection in the place of none or of an ended one.
 func (r *runner) adopt(d dialled) error {
-	if d.name == boardSocket {
+	if d.name == rundir.Board {
 		return r.adoptBoard(d.client)
 	}
-	name := strings.TrimSuffix(d.name, ".sock")
-	l, err := attach(name, d.client, r.wake, newBucket(r.cfg.DoorbellBurst, r.cfg.DoorbellRate), func() { r.rung.Add(1) })
+	name := d.name
+	l, err := attach(name, d.client, r.wake, rate.NewLimiter(rate.Limit(r.cfg.DoorbellRate), r.cfg.DoorbellBurst), func() { r.rung.Add(1) })
 	if err != nil {
 		return err
 	}
 	old := r.links[name]
 	same := old != nil && old.epoch == l.epoch
-	l.budget = newBucket(r.cfg.LedgerBurst, r.cfg.LedgerRate)
+	l.budget = rate.NewLimiter(rate.Limit(r.cfg.LedgerRate), r.cfg.LedgerBurst)
 	if old != nil {
 		l.budget = old.budget
 		old.close()

@@ -9,6 +9,7 @@ import (
 	"guardring/host-agent/ledger"
 	"guardring/internal/coordinator"
 	"guardring/internal/coordinator/election"
+	"guardring/internal/hint"
 	"guardring/shmproto"
 )
 
@@ -79,9 +80,8 @@ func (r *runner) act(a election.Action) election.Event {
 func (r *runner) failed(what string, err error) election.Event {
 	r.bookError = err.Error()
 	attrs := []any{"what", what, "error", err}
-	var h interface{ Hint() string }
-	if errors.As(err, &h) {
-		attrs = append(attrs, "hint", h.Hint())
+	if h := hint.Of(err); h != "" {
+		attrs = append(attrs, "hint", h)
 	}
 	r.log.Error("cannot take over", attrs...)
 	return election.Failed{}

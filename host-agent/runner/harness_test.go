@@ -2,6 +2,7 @@ package runner
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guardring/host-agent/report"
+	"guardring/host-agent/rundir"
 	"guardring/host-agent/server"
 	"guardring/internal/coordinator"
 	"guardring/internal/guardstate"
@@ -191,7 +193,7 @@ func (r *rig) coordinate(where string) *process {
 // documents returns what the coordinators that answer say.
 func (r *rig) documents() (docs []report.Document) {
 	for n := range 2 {
-		data, err := statussock.Fetch(filepath.Join(r.cfg.RunDir, "coordinator."+strconv.Itoa(n)+".sock"), "", 200*time.Millisecond)
+		data, err := statussock.Fetch(rundir.Dir(r.cfg.RunDir).Coordinator(n), "", 200*time.Millisecond)
 		var d report.Document
 		if err == nil && json.Unmarshal(data, &d) == nil {
 			docs = append(docs, d)
@@ -223,7 +225,8 @@ type guest struct {
 	side   *shmproto.Guest
 	pub    shmproto.Publication
 	order  shmproto.Order
-	gone   bool // show says that the member has left
+	gone   bool   // show says that the member has left
+	name   string // of the member; "" is default
 }
 
 func (r *rig) guest(name string) *guest {
@@ -238,11 +241,11 @@ func (r *rig) guest(name string) *guest {
 }
 
 func (r *rig) guestSocket(name string) string {
-	return filepath.Join(r.cfg.RunDir, "gateways", name+".sock")
+	return rundir.Dir(r.cfg.RunDir).GuestSocket(name)
 }
 
 func attachGuest(path string) (*guest, error) {
-	c, err := ivshmem.Dial(path, vectors, dialTime)
+	c, err := ivshmem.Dial(path, shmproto.Vectors, dialTime)
 	if err != nil {
 		return nil, err
 	}
@@ -267,7 +270,7 @@ func guestMain(path, sample string) {
 		}
 	}
 	if err == nil {
-		err = errors.Join(g.client.Ring(0, vectorChanged), g.client.Ring(1, vectorChanged))
+		err = errors.Join(g.client.Ring(0, shmproto.VectorChanged), g.client.Ring(1, shmproto.VectorChanged))
 	}
 	if err != nil {
 		fmt.Println(err)
@@ -321,7 +324,7 @@ func (g *guest) publish(sample ...int) {
 func (g *guest) ring() {
 	g.t.Helper()
 	for seat := range 2 {
-		if err := g.client.Ring(ivshmem.PeerID(seat), vectorChanged); err != nil {
+		if err := g.client.Ring(ivshmem.PeerID(seat), shmproto.VectorChanged); err != nil {
 			g.t.Fatal(err)
 		}
 	}
@@ -337,7 +340,7 @@ func (g *guest) show(sample ...int) {
 
 func (g *guest) put(sample ...int) error {
 	g.pub.Seq++
-	g.pub.Member, g.pub.State, g.pub.Selection = "default", shmproto.MemberPresent, shmproto.SelectionDefault
+	g.pub.Member, g.pub.State, g.pub.Selection = cmp.Or(g.name, "default"), shmproto.MemberPresent, shmproto.SelectionDefault
 	if g.gone {
 		g.pub.State = shmproto.MemberLeft
 	}

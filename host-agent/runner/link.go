@@ -4,17 +4,16 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"guardring/shmproto"
 	"guardring/shmproto/ivshmem"
 )
 
 const (
-	guestSeat     = ivshmem.PeerID(2)
-	vectorChanged = ivshmem.Vector(0)
-	vectors       = 2
-	dialTime      = 2 * time.Second
-	firstRetry    = 100 * time.Millisecond
-	lastRetry     = 5 * time.Second
+	dialTime   = 2 * time.Second
+	firstRetry = 100 * time.Millisecond
+	lastRetry  = 5 * time.Second
 )
 
 // link is one attached region. The loop owns it, except rung and bell.
@@ -30,13 +29,13 @@ type link struct {
 	bell    chan struct{}               // asks the ringer to ring; one waiting request is enough
 	missing int                         // how often in a row its socket was not there
 	told    *seat                       // what the core was told of the guest seat; nil: nothing
-	budget  bucket                      // of steps that the ledger is written for
+	budget  *rate.Limiter               // of steps that the ledger is written for
 	owed    bool                        // was left alone because the budget was used up
 }
 
 // attach makes a link of a connected client and starts its two goroutines. They
 // end when the client is closed.
-func attach(name string, c *ivshmem.Client, wake chan<- *link, b bucket, rung func()) (*link, error) {
+func attach(name string, c *ivshmem.Client, wake chan<- *link, pace *rate.Limiter, rung func()) (*link, error) {
 	region, err := shmproto.Open(c.Memory)
 	if err != nil {
 		return nil, fmt.Errorf("gateway %s: %w", name, err)
@@ -44,27 +43,27 @@ func attach(name string, c *ivshmem.Client, wake chan<- *link, b bucket, rung fu
 	if got := region.Header().Gateway; got != name {
 		return nil, fmt.Errorf("gateway %s: the region says that it is %q", name, got)
 	}
-	if c.ID > 1 {
+	if c.ID >= shmproto.HostSeats {
 		return nil, fmt.Errorf("gateway %s: the server gave us seat %d, want a host seat", name, c.ID)
 	}
 	l := &link{
 		name: name, client: c, region: region, host: region.Host(int(c.ID)), epoch: region.Header().RegionEpoch,
 		done: make(chan struct{}), bell: make(chan struct{}, 1),
 	}
-	go l.wait(wake, b)
+	go l.wait(wake, pace)
 	go l.ring(rung)
 	return l, nil
 }
 
 // wait hands the link to the loop whenever its doorbell was rung, not faster
-// than the bucket allows: what comes meanwhile is one doorbell.
-func (l *link) wait(wake chan<- *link, b bucket) {
-	bell := l.client.Interrupt(vectorChanged)
+// than pace allows: what comes meanwhile is one doorbell.
+func (l *link) wait(wake chan<- *link, pace *rate.Limiter) {
+	bell := l.client.Interrupt(shmproto.VectorChanged)
 	for {
 		if _, err := bell.Wait(); err != nil {
 			return // the loop has closed the client
 		}
-		if d := b.take(time.Now()); d > 0 {
+		if d := pace.Reserve().Delay(); d > 0 {
 			select {
 			case <-time.After(d):
 			case <-l.done:
@@ -90,7 +89,7 @@ func (l *link) close() {
 // ring rings the guest for each request. A hostile guest may block it.
 func (l *link) ring(rung func()) {
 	for range l.bell {
-		if l.client.Ring(guestSeat, vectorChanged) == nil {
+		if l.client.Ring(shmproto.GuestSeat, shmproto.VectorChanged) == nil {
 			rung()
 		}
 		point("doorbell-rung")
@@ -114,38 +113,4 @@ func (l *link) gone() bool {
 	default:
 		return false
 	}
-}
-
-// bucket paces what one gateway causes. Times are data.
-type bucket struct {
-	burst, rate float64 // tokens at most, tokens a second
-	tokens      float64
-	at          time.Time
-}
-
-func newBucket(burst int, rate float64) bucket {
-	return bucket{burst: float64(burst), rate: rate, tokens: float64(burst)}
-}
-
-func (b *bucket) refill(now time.Time) {
-	if !b.at.IsZero() {
-		b.tokens = min(b.burst, b.tokens+now.Sub(b.at).Seconds()*b.rate)
-	}
-	b.at = now
-}
-
-// ready reports whether there is a token.
-func (b *bucket) ready(now time.Time) bool {
-	b.refill(now)
-	return b.tokens >= 1
-}
-
-// take takes a token and returns how long to wait for it.
-func (b *bucket) take(now time.Time) time.Duration {
-	b.refill(now)
-	b.tokens--
-	if b.tokens >= 0 {
-		return 0
-	}
-	return time.Duration(-b.tokens / b.rate * float64(time.Second))
 }

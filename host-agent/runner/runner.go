@@ -5,22 +5,18 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
-	"strconv"
 	"sync/atomic"
 	"time"
 
 	"guardring/host-agent/ledger"
 	"guardring/host-agent/report"
+	"guardring/host-agent/rundir"
 	"guardring/internal/coordinator"
 	"guardring/internal/coordinator/election"
 	"guardring/internal/statussock"
 	"guardring/shmproto"
 	"guardring/shmproto/ivshmem"
 )
-
-// boardSocket is the lease board's socket below RUN/host.
-const boardSocket = ".lease.sock"
 
 // runner is the loop's state. Nothing in it but rung may be touched by another
 // goroutine.
@@ -94,7 +90,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return err
 	}
 	defer r.closeAll()
-	status, err := statussock.Listen(filepath.Join(cfg.RunDir, "coordinator."+strconv.Itoa(r.board.seat)+".sock"), cfg.StatusMode)
+	status, err := statussock.Listen(r.runDir().Coordinator(r.board.seat), cfg.StatusMode)
 	if err != nil {
 		return err
 	}
@@ -114,7 +110,7 @@ func (c Config) core(e shmproto.Epoch) coordinator.Config {
 func (r *runner) openBoard(ctx context.Context) error {
 	retry, told := firstRetry, ""
 	for ctx.Err() == nil {
-		b, err := dialBoard(r.socket(boardSocket))
+		b, err := dialBoard(r.runDir().HostSocket(rundir.Board))
 		if err == nil {
 			r.board = b
 			return r.begin()
@@ -150,7 +146,7 @@ func (r *runner) begin() error {
 	return nil
 }
 
-func (r *runner) socket(name string) string { return filepath.Join(r.cfg.RunDir, "host", name) }
+func (r *runner) runDir() rundir.Dir { return rundir.Dir(r.cfg.RunDir) }
 
 // loop owns everything until ctx ends or the status socket fails.
 func (r *runner) loop(ctx context.Context, served chan error) error {

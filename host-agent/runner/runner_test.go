@@ -27,7 +27,7 @@ func TestDuplicateIsTakenFromTheLater(t *testing.T) {
 	c.publish(numbers(100, 119)...)
 	b.publish(sampleB()...)
 	b.excludes(r, 1)
-	if _, err := b.client.Interrupt(vectorChanged).Wait(); err != nil {
+	if _, err := b.client.Interrupt(shmproto.VectorChanged).Wait(); err != nil {
 		t.Fatalf("b was not rung: %v", err)
 	}
 	if !a.told() || !c.told() {
@@ -253,8 +253,8 @@ func TestDoorbellStorm(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				_ = a.client.Ring(0, vectorChanged)
-				_ = a.client.Ring(1, vectorChanged)
+				_ = a.client.Ring(0, shmproto.VectorChanged)
+				_ = a.client.Ring(1, shmproto.VectorChanged)
 				time.Sleep(10 * time.Microsecond)
 			}
 		}

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"guardring/internal/coordinator"
 	"guardring/shmproto"
 )
@@ -23,7 +25,7 @@ type speech struct {
 	reason     string // of the last one
 	next       time.Time
 
-	lines bucket
+	lines *rate.Limiter
 	held  map[coordinator.NoticeKind]uint64 // notices that were not said
 	until time.Time                         // no summary of them before
 }
@@ -31,7 +33,7 @@ type speech struct {
 func (r *runner) speech(gateway string) *speech {
 	s := r.speeches[gateway]
 	if s == nil {
-		s = &speech{lines: newBucket(noticeBurst, noticeRate), held: map[coordinator.NoticeKind]uint64{}}
+		s = &speech{lines: rate.NewLimiter(noticeRate, noticeBurst), held: map[coordinator.NoticeKind]uint64{}}
 		r.speeches[gateway] = s
 	}
 	return s
@@ -43,13 +45,11 @@ func (r *runner) tell(n coordinator.Notice, gateway string) {
 	if gateway == "" {
 		gateway = n.Member.Gateway
 	}
-	now := time.Now()
 	s := r.speech(gateway)
-	if !s.lines.ready(now) {
+	if !s.lines.Allow() {
 		s.held[n.Kind]++
 		return
 	}
-	s.lines.take(now)
 	text := n.String()
 	if r.cfg.ShowFingerprints {
 		text = n.Detail()

@@ -139,7 +139,7 @@ func (r *runner) read(l *link, attachment, highest shmproto.Attachment) bool {
 // affords reports whether the gateway may make us write the ledger once more,
 // and else has it looked at again at a later tick.
 func (r *runner) affords(l *link) bool {
-	if l.budget.ready(time.Now()) {
+	if l.budget.Tokens() >= 1 {
 		return true
 	}
 	l.owed = true
@@ -149,6 +149,6 @@ func (r *runner) affords(l *link) bool {
 // paid charges a gateway for a step for which the ledger was written.
 func (r *runner) paid(l *link, saved bool) {
 	if saved {
-		l.budget.take(time.Now())
+		l.budget.Reserve()
 	}
 }
