@@ -1,0 +1,100 @@
+package runner
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"guardring/internal/coordinator"
+	"guardring/shmproto"
+	"guardring/shmproto"
+)
+
+// TestChurn: a guest that changes its guards, joins under ever new names and
+// leaves again, and looks away and back, as fast as it can and with all doorbells, makes the coordinator
+// write and say no more than its pace, and another gateway is served meanwhile.
+func TestChurn(t *testing.T) {
+	const lasts = 5 * time.Second
+	r := newRig(t, coordinator.PolicyDisjoint, "a", "b")
+	p := r.coordinate("")
+	r.actingDocument()
+	a, b := r.guest("a"), r.guest("b")
+	stop := make(chan struct{})
+	var churn sync.WaitGroup
+	churn.Go(func() {
+		for n := 0; ; n++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			a.name, a.gone = fmt.Sprintf("m%d", n/6%50), n%6 == 5
+			// Away and back again, by the word in the header.
+			shmproto.SetEnded(a.client.Memory, a.region.Attachment()-shmproto.Attachment(n/3%2))
+			if err := a.put(numbers(n%200, n%200+19)...); err != nil {
+				t.Error(err)
+				return
+			}
+			_ = a.client.Ring(0, shmproto.VectorChanged)
+			_ = a.client.Ring(1, shmproto.VectorChanged)
+			time.Sleep(50 * time.Microsecond) // this machine is to go on working
+		}
+	})
+	from, begun := cpu(t, p.Process.Pid), time.Now()
+	var slowest time.Duration
+	served := 0
+	for ; time.Since(begun) < lasts; served++ {
+		at := time.Now()
+		b.publish(numbers(1000+served, 1019+served)...)
+		r.eventually("b is served", func() bool { return r.member("b/default").Publication.Seq == uint64(b.pub.Seq) })
+		slowest = max(slowest, time.Since(at))
+		time.Sleep(200 * time.Millisecond)
+	}
+	share := float64(cpu(t, p.Process.Pid)-from) / float64(time.Since(begun))
+	close(stop)
+	churn.Wait()
+	self := r.actingDocument().Self
+	_ = p.Process.Kill()
+	_ = p.Wait()
+	lines := strings.Count(p.log.String(), "\n")
+	reads := int(self.Publications) - served
+	t.Logf("%d publications of the hostile guest read, %d log lines, ledger of %d bytes, %.1f %% of a core, b served %d times, within %s",
+		reads, lines, self.LedgerBytes, 100*share, served, slowest)
+	if most := 64 + int(lasts/time.Second) + 5; reads > most {
+		t.Errorf("%d publications read, want at most %d", reads, most)
+	}
+	if most := 2*noticeBurst + 50; lines > most {
+		t.Errorf("%d log lines, want at most %d", lines, most)
+	}
+	if self.LedgerBytes > 1<<20 {
+		t.Errorf("ledger of %d bytes", self.LedgerBytes)
+	}
+}
+
+// TestCompactionFails: a ledger that cannot be compacted goes on, and says so at
+// most once a minute, not with every step of a guest.
+func TestCompactionFails(t *testing.T) {
+	r := newRig(t, coordinator.PolicyDisjoint, "a")
+	r.cfg.DoorbellBurst, r.cfg.DoorbellRate = 1<<30, 1e9
+	r.cfg.LedgerBurst, r.cfg.LedgerRate = 1<<30, 1e9
+	p := r.coordinate("")
+	file := r.actingDocument().Self.LedgerFile
+	if err := os.MkdirAll(filepath.Join(r.cfg.LedgerDir, file+".tmp", "in-the-way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	a := r.guest("a")
+	size := func() int64 { return r.actingDocument().Self.LedgerBytes }
+	for n := 0; size() < 280<<10; n += 20 {
+		a.publish(numbers(n, n+19)...)
+		r.eventually("a is read", func() bool { return r.member("a/default").Publication.Seq == uint64(a.pub.Seq) })
+	}
+	_ = p.Process.Kill()
+	_ = p.Wait()
+	if n := strings.Count(p.log.String(), "could not be compacted"); n != 1 {
+		t.Errorf("said %d times", n)
+	}
+}
