@@ -11,12 +11,12 @@ import (
 
 	"guardring/internal/coordinator"
 	"guardring/shmproto"
-	"guardring/shmproto"
 )
 
-// TestChurn: a guest that changes its guards, joins under ever new names and
-// leaves again, and looks away and back, as fast as it can and with all doorbells, makes the coordinator
-// write and say no more than its pace, and another gateway is served meanwhile.
+// TestChurn: a guest that changes its guards, joins under ever new names, leaves
+// again, looks away and back, as fast as it can and with all doorbells, makes the
+// coordinator write and say no more than its pace, and another gateway is served
+// meanwhile.
 func TestChurn(t *testing.T) {
 	const lasts = 5 * time.Second
 	r := newRig(t, coordinator.PolicyDisjoint, "a", "b")
