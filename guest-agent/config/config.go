@@ -15,6 +15,8 @@ import (
 
 	"guardring/guest-agent/discovery"
 	"guardring/internal/configfile"
+	"guardring/internal/hint"
+	"guardring/internal/sockpath"
 	"guardring/shmproto"
 )
 
@@ -105,9 +107,6 @@ func Load(path string) (Config, error) {
 // StatusSocket is where the agent's status document is read.
 func (c *Config) StatusSocket() string { return filepath.Join(c.RunDir, "status.sock") }
 
-// maxSocketPath is the longest path of a unix socket (unix(7)).
-const maxSocketPath = 107
-
 // Check implements configfile.Checker.
 func (c *Config) Check(r *configfile.Report) {
 	absolute := func(key, path string, socket bool) {
@@ -115,8 +114,8 @@ func (c *Config) Check(r *configfile.Report) {
 		case path == "":
 		case !filepath.IsAbs(path):
 			r.Fault(key, fmt.Sprintf("%q is not an absolute path", path), "begin it with /")
-		case socket && len(path) > maxSocketPath:
-			r.Fault(key, fmt.Sprintf("socket path of %d bytes, at most %d are possible", len(path), maxSocketPath), "use a shorter path")
+		case socket && sockpath.Check(path) != nil:
+			r.Fault(key, sockpath.Check(path).Error(), hint.Of(sockpath.Check(path)))
 		}
 	}
 	oneOf := func(key, value string, words ...string) {
@@ -135,8 +134,8 @@ func (c *Config) Check(r *configfile.Report) {
 		r.Fault("run-dir", "no directory", "name one, for instance /run/guardring-guest")
 	}
 	absolute("run-dir", c.RunDir, false)
-	if len(c.StatusSocket()) > maxSocketPath {
-		r.Fault("run-dir", fmt.Sprintf("the status socket's path has %d bytes, at most %d are possible", len(c.StatusSocket()), maxSocketPath), "use a shorter directory")
+	if err := sockpath.Check(c.StatusSocket()); err != nil {
+		r.Fault("run-dir", "status "+err.Error(), hint.Of(err))
 	}
 	oneOf("policy", c.Policy, PolicyObey, PolicyObserve)
 	oneOf("circuits", c.Circuits, CircuitsLinger, CircuitsCut)

@@ -74,7 +74,7 @@ func serve(t *testing.T, own ivshmem.PeerID, table ...ivshmem.PeerID) *server {
 	var peers []ivshmem.Peer
 	for _, id := range table {
 		p := ivshmem.Peer{ID: id}
-		for range Vectors {
+		for range shmproto.Vectors {
 			e, err := eventfd.New()
 			if err != nil {
 				t.Fatal(err)
@@ -134,7 +134,7 @@ func TestSocket(t *testing.T) {
 		if err := d.Ring(); err != nil {
 			t.Errorf("%s: %v", when, err)
 		}
-		for _, seat := range HostSeats {
+		for seat := range ivshmem.PeerID(shmproto.HostSeats) {
 			if n, err := s.bells[seat][0].Drain(); n != 1 || err != nil {
 				t.Errorf("%s: seat %d was rung %d times, %v", when, seat, n, err)
 			}

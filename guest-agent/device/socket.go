@@ -5,16 +5,9 @@ import (
 	"fmt"
 	"time"
 
+	"guardring/shmproto"
 	"guardring/shmproto/ivshmem"
 )
-
-// Vectors is how many vectors each peer has. Vector 0 means "something changed".
-const Vectors = 2
-
-const vectorChanged = ivshmem.Vector(0)
-
-// HostSeats are the peer IDs of the two host agents.
-var HostSeats = [...]ivshmem.PeerID{0, 1}
 
 // dialTime bounds the handshake: the server sends it at once.
 const dialTime = 5 * time.Second
@@ -25,12 +18,12 @@ type Socket struct{ client *ivshmem.Client }
 
 // Dial takes the guest seat at the server's socket.
 func Dial(path string) (*Socket, error) {
-	c, err := ivshmem.Dial(path, Vectors, dialTime)
+	c, err := ivshmem.Dial(path, shmproto.Vectors, dialTime)
 	if err != nil {
 		return nil, err
 	}
 	s := &Socket{client: c}
-	for _, seat := range HostSeats {
+	for seat := range ivshmem.PeerID(shmproto.HostSeats) {
 		if c.ID == seat || c.Vectors(seat) == 0 {
 			_ = c.Close()
 			return nil, fmt.Errorf("ivshmem server %s gives seat %d and %d doorbells of host seat %d: it does not serve a gateway of guardring", path, c.ID, c.Vectors(seat), seat)
@@ -49,15 +42,15 @@ func (s *Socket) Seat() int { return int(s.client.ID) }
 // shared eventfd (package eventfd): call it from a goroutine of its own.
 func (s *Socket) Ring() error {
 	var errs []error
-	for _, seat := range HostSeats {
-		errs = append(errs, s.client.Ring(seat, vectorChanged))
+	for seat := range ivshmem.PeerID(shmproto.HostSeats) {
+		errs = append(errs, s.client.Ring(seat, shmproto.VectorChanged))
 	}
 	return errors.Join(errs...)
 }
 
 // Wait waits until we are rung. It ends with os.ErrClosed after Close.
 func (s *Socket) Wait() error {
-	_, err := s.client.Interrupt(vectorChanged).Wait()
+	_, err := s.client.Interrupt(shmproto.VectorChanged).Wait()
 	return err
 }
 

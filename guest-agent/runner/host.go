@@ -6,14 +6,11 @@ import (
 	"guardring/shmproto"
 )
 
-// hostSeats is how many host agents a region has room for.
-const hostSeats = 2
-
 // hostWatch notices when no host agent acts any more. It is looked at with the
 // slow tick, so an absence is said after two ticks at most.
 type hostWatch struct {
-	leases [hostSeats]shmproto.Lease
-	known  [hostSeats]bool
+	leases [shmproto.HostSeats]shmproto.Lease
+	known  [shmproto.HostSeats]bool
 	beat   time.Time // when a heartbeat of an acting seat was last seen to change
 	since  time.Time // when we began to look; zero: not yet
 	told   bool
@@ -29,7 +26,7 @@ func (h *hostWatch) look(l *loop, now time.Time) {
 		h.since = now
 	}
 	h.acting = 0
-	for seat := range hostSeats {
+	for seat := range shmproto.HostSeats {
 		lease, err := l.shore.guest.ReadLease(seat)
 		if err != nil {
 			continue // empty or torn: the last one stays
