@@ -15,10 +15,8 @@ import (
 	"unicode"
 
 	"guardring/guest-agent/runner"
+	"guardring/internal/guardstate"
 )
-
-// shortLen is how many digits of a fingerprint are shown (guardstate's Short).
-const shortLen = 8
 
 // Parse reads the agent's document and shortens its fingerprints unless whole
 // ones are asked for.
@@ -40,27 +38,20 @@ func Parse(b []byte, whole bool) (runner.Document, error) {
 	for i := range d.Members {
 		m := &d.Members[i]
 		for j := range m.Guards {
-			m.Guards[j].Fingerprint = short(m.Guards[j].Fingerprint)
+			m.Guards[j].Fingerprint = guardstate.Shorten(m.Guards[j].Fingerprint)
 		}
 		for j := range m.Notices {
 			for k, g := range m.Notices[j].Guards {
-				m.Notices[j].Guards[k] = short(g)
+				m.Notices[j].Guards[k] = guardstate.Shorten(g)
 			}
 		}
 		if m.Order != nil {
 			for j, f := range m.Order.Exclusions {
-				m.Order.Exclusions[j] = short(f)
+				m.Order.Exclusions[j] = guardstate.Shorten(f)
 			}
 		}
 	}
 	return d, nil
-}
-
-func short(f string) string {
-	if len(f) > shortLen {
-		return f[:shortLen]
-	}
-	return f
 }
 
 // Text writes the document for a terminal.

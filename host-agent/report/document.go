@@ -3,6 +3,8 @@ package report
 import (
 	"slices"
 	"time"
+
+	"guardring/internal/guardstate"
 )
 
 // Roles of a coordinator.
@@ -124,11 +126,6 @@ type Conflict struct {
 	Reason      string    `json:"reason,omitempty"`
 }
 
-// shortLen is how much of a fingerprint tells guards apart on a screen.
-const shortLen = 8
-
-func short(fingerprint string) string { return fingerprint[:min(len(fingerprint), shortLen)] }
-
 // Shorten cuts every fingerprint to its first eight digits, in a copy.
 func (d Document) Shorten() Document {
 	d.Members = slices.Clone(d.Members)
@@ -136,16 +133,16 @@ func (d Document) Shorten() Document {
 		m := &d.Members[i]
 		m.Guards = slices.Clone(m.Guards)
 		for j := range m.Guards {
-			m.Guards[j].Fingerprint = short(m.Guards[j].Fingerprint)
+			m.Guards[j].Fingerprint = guardstate.Shorten(m.Guards[j].Fingerprint)
 		}
 		m.Order.Exclusions = slices.Clone(m.Order.Exclusions)
 		for j := range m.Order.Exclusions {
-			m.Order.Exclusions[j] = short(m.Order.Exclusions[j])
+			m.Order.Exclusions[j] = guardstate.Shorten(m.Order.Exclusions[j])
 		}
 	}
 	d.Conflicts = slices.Clone(d.Conflicts)
 	for i := range d.Conflicts {
-		d.Conflicts[i].Fingerprint = short(d.Conflicts[i].Fingerprint)
+		d.Conflicts[i].Fingerprint = guardstate.Shorten(d.Conflicts[i].Fingerprint)
 	}
 	return d
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"guardring/internal/guardstate"
+
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 )
@@ -98,7 +100,7 @@ func (st Style) name(fp string) string {
 	if st.Fingerprints {
 		return fp
 	}
-	return short(fp)
+	return guardstate.Shorten(fp)
 }
 
 // rows lists the guards that matter: claimed, in use, primary, or excluded.

@@ -35,7 +35,11 @@ func (f Fingerprint) String() string { return strings.ToUpper(hex.EncodeToString
 
 // Short returns the first eight digits: enough to tell guards apart on a
 // screen, and what status and logs print unless fingerprints are asked for.
-func (f Fingerprint) Short() string { return f.String()[:8] }
+func (f Fingerprint) Short() string { return Shorten(f.String()) }
+
+// Shorten is Short for a fingerprint that is text already. Shorter text stays as
+// it is.
+func Shorten(fingerprint string) string { return fingerprint[:min(len(fingerprint), 8)] }
 
 // IsZero reports whether f is the zero value, which names no relay.
 func (f Fingerprint) IsZero() bool { return f == Fingerprint{} }
