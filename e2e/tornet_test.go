@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"guardring/e2e/oracle"
+	"guardring/e2e/rig"
 	"guardring/e2e/tornet"
 )
 
@@ -43,10 +44,8 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (code int) {
-	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	starting, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	starting, cancelStart := context.WithTimeout(ctx, 3*time.Minute)
-	defer cancelStart()
 	bin, err := os.MkdirTemp("/tmp", "bin-")
 	if err != nil {
 		log.Print(err)
@@ -69,9 +68,14 @@ func run(m *testing.M) (code int) {
 		return 1
 	}
 	defer network.Stop()
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, syscall.SIGINT, syscall.SIGTERM)
 	go func() {
-		<-ctx.Done()
+		log.Printf("%v: ending every process", <-interrupted)
+		rig.StopAll()
 		network.Stop()
+		os.RemoveAll(bin)
+		os.Exit(1)
 	}()
 	echo, err = tornet.StartEcho()
 	if err != nil {
@@ -122,7 +126,11 @@ func deadline(t *testing.T, d time.Duration) context.Context {
 // use opens a stream to the echo service through the client and keeps it open until the test ends.
 func use(t *testing.T, c *tornet.Client, isolation string) {
 	t.Helper()
-	conn, err := c.Dial(deadline(t, 30*time.Second), echo.Addr(), isolation)
+	ctx := deadline(t, 30*time.Second)
+	conn, err := c.Dial(ctx, echo.Addr(), isolation)
+	for err != nil && ctx.Err() == nil { // a circuit may end while Tor measures how long circuits take
+		conn, err = c.Dial(ctx, echo.Addr(), isolation)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,6 +47,21 @@ type Gateway struct {
 	rig *Rig
 }
 
+// open are the rigs that are not stopped yet, for StopAll.
+var open = struct {
+	mu   sync.Mutex
+	rigs map[*Rig]bool
+}{rigs: map[*Rig]bool{}}
+
+// StopAll stops every rig of this process: for a test binary that is interrupted.
+func StopAll() {
+	open.mu.Lock()
+	defer open.mu.Unlock()
+	for r := range open.rigs {
+		_ = r.stop() // as much as is possible on the way out
+	}
+}
+
 // New makes the directory of a host. The gateways are added with Add.
 func New(host, guest, policy string) (*Rig, error) {
 	for _, b := range []*string{&host, &guest} {
@@ -63,7 +78,11 @@ func New(host, guest, policy string) (*Rig, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Rig{Host: host, Guest: guest, Dir: dir, Policy: policy}, nil
+	r := &Rig{Host: host, Guest: guest, Dir: dir, Policy: policy}
+	open.mu.Lock()
+	defer open.mu.Unlock()
+	open.rigs[r] = true
+	return r, nil
 }
 
 // Add adds a gateway; its Tors need not run yet. Preconditions: the host does not run, or is sent SIGHUP afterwards.
@@ -209,6 +228,13 @@ func (r *Rig) tail(name string) string {
 
 // Stop ends all processes, and deletes the directory unless KEEP_TORNET is set.
 func (r *Rig) Stop() error {
+	open.mu.Lock()
+	delete(open.rigs, r)
+	open.mu.Unlock()
+	return r.stop()
+}
+
+func (r *Rig) stop() error {
 	r.mu.Lock()
 	procs := r.procs
 	r.procs = nil

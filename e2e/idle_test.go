@@ -1,0 +1,96 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// The agent lives in a small virtual machine, beside a Tor that may sleep for days.
+const (
+	maxResident = 15 << 10 // KiB, at its highest
+	maxWakeups  = 4        // a minute, with a dormant Tor
+)
+
+// TestIdleAgentSleeps: with a dormant Tor the agent wakes at most four times a minute, and it has never needed
+// more than 15 MiB. What the kernel counted is logged, for docs/PERFORMANCE.md.
+func TestIdleAgentSleeps(t *testing.T) {
+	p := newPair(t, setup{noHost: true})
+	p.startHost()
+	agent := p.startAlice()
+	// Alice's Tor says that it is dormant, and sends nothing from then on.
+	if _, err := p.a.Control().Do("SIGNAL DORMANT"); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := p.a.Control().Info("dormant"); err != nil || v != "1" {
+		t.Fatalf("dormant is %q, %v", v, err)
+	}
+	read := func() (wakeups, switches int) {
+		out, err := exec.Command(guestBinary, "status", "--config", p.ga.ConfigFile(), "--json").Output()
+		var doc struct {
+			Wakeups int `json:"timer_wakeups"`
+		}
+		if err == nil {
+			err = json.Unmarshal(out, &doc)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return doc.Wakeups, contextSwitches(t, agent.PID())
+	}
+	wakeups, switches := read()
+	const window = time.Minute
+	select {
+	case <-time.After(window):
+	case <-agent.Done():
+		t.Fatalf("the agent ended: %v", agent.Err())
+	}
+	wakeupsAfter, switchesAfter := read()
+	resident := statusField(t, fmt.Sprintf("/proc/%d/status", agent.PID()), "VmHWM")
+	t.Logf("in %v with a dormant Tor: %d wake-ups by the agent's timer, %d switches of its threads; %d KiB resident at most", window, wakeupsAfter-wakeups, switchesAfter-switches, resident)
+	if n := wakeupsAfter - wakeups; n > maxWakeups {
+		t.Errorf("%d wake-ups in a minute, at most %d are promised", n, maxWakeups)
+	}
+	if resident > maxResident {
+		t.Errorf("%d KiB resident, at most %d are promised", resident, maxResident)
+	}
+}
+
+// contextSwitches is how often the process's threads went to sleep by themselves.
+func contextSwitches(t *testing.T, pid int) int {
+	t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("threads of %d: %v, %v", pid, files, err)
+	}
+	n := 0
+	for _, f := range files {
+		n += statusField(t, f, "voluntary_ctxt_switches")
+	}
+	return n
+}
+
+func statusField(t *testing.T, file, key string) int {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`(?m)^` + key + `:\s+(\d+)`).FindSubmatch(b)
+	if m == nil {
+		t.Fatalf("%s has no %s", file, key)
+	}
+	n, err := strconv.Atoi(string(m[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
