@@ -111,13 +111,7 @@ func (r *Result) addDropIn(s Site) error {
 }
 
 func (r *Result) addBlock(s Site) error {
-	// A torrc that is a link is edited where it really lies, or the rename
-	// would cut the link.
-	path, err := filepath.EvalSymlinks(s.Torrc)
-	if err != nil {
-		return err
-	}
-	text, st, err := readFile(path)
+	path, text, st, err := readTorrc(s)
 	if err != nil {
 		return err
 	}
@@ -136,6 +130,16 @@ func (r *Result) addBlock(s Site) error {
 	}
 	r.changed("added the include line at the top of %s", path)
 	return nil
+}
+
+// readTorrc reads the torrc and says where it really lies: one that is a link
+// must be edited there, or the rename would cut the link.
+func readTorrc(s Site) (path, text string, st os.FileInfo, err error) {
+	if path, err = filepath.EvalSymlinks(s.Torrc); err != nil {
+		return "", "", nil, err
+	}
+	text, st, err = readFile(path)
+	return path, text, st, err
 }
 
 // without returns text without our block, or without our include line alone if

@@ -54,11 +54,7 @@ func (r *Result) dropDropIn(s Site) error {
 }
 
 func (r *Result) dropBlock(s Site) error {
-	path, err := filepath.EvalSymlinks(s.Torrc)
-	if err != nil {
-		return err
-	}
-	text, st, err := readFile(path)
+	path, text, st, err := readTorrc(s)
 	if err != nil {
 		return err
 	}
