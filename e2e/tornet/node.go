@@ -150,10 +150,7 @@ func (t *Tor) Stop() error {
 	if t.proc == nil {
 		return nil
 	}
-	if t.ctl != nil {
-		t.ctl.Close()
-		t.ctl = nil
-	}
+	t.hangUp()
 	// A second SIGINT or SIGTERM skips ShutdownWaitLength; clients leave at once.
 	return t.proc.Stop(10 * time.Second)
 }
@@ -165,11 +162,16 @@ func (t *Tor) Kill() error {
 	if t.proc == nil {
 		return nil
 	}
+	t.hangUp()
+	return t.proc.Kill()
+}
+
+// hangUp closes the control connection. The caller holds mu.
+func (t *Tor) hangUp() {
 	if t.ctl != nil {
 		t.ctl.Close()
 		t.ctl = nil
 	}
-	return t.proc.Kill()
 }
 
 // HUP sends SIGHUP, as logrotate does.
