@@ -9,7 +9,7 @@ FUZZTIME ?= 3s
 ARCHES  := amd64 arm64
 VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 
-STATIC  := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+STATIC  := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X guardring/internal/version.stamp=$(VERSION)"
 TOOLS   := .ci/tools/go.mod
 
 # What a fresh Debian 12 with Go lacks, by the command or file that shows it.

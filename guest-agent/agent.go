@@ -51,7 +51,8 @@ func runAgent(ctx context.Context, cfg config.Config, verbose bool) error {
 	if verbose {
 		level = slog.LevelDebug
 	}
-	agent, release, err := newAgent(cfg, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})), leave)
+	log := newLog(level)
+	agent, release, err := newAgent(cfg, log, leave)
 	if err != nil {
 		_ = listener.Close()
 		return err
@@ -70,11 +71,15 @@ func runAgent(ctx context.Context, cfg config.Config, verbose bool) error {
 	}()
 	// Not being started by systemd is no error.
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
-		slog.Warn("systemd was not told that the agent is ready", "error", err)
+		log.Warn("systemd was not told that the agent is ready", "error", err)
 	}
 	err = agent.Run(ctx)
 	cancel()
 	return errors.Join(err, <-served)
+}
+
+func newLog(level slog.Level) *slog.Logger {
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 }
 
 // newAgent puts the agent together. release gives its writer slot back.

@@ -183,7 +183,7 @@ func leaveAlone(ctx context.Context, w io.Writer, cfg config.Config) error {
 	}
 	now := make(chan struct{})
 	close(now)
-	agent, release, err := newAgent(cfg, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), now)
+	agent, release, err := newAgent(cfg, newLog(slog.LevelWarn), now)
 	if err != nil {
 		return err
 	}

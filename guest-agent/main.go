@@ -9,14 +9,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
 
 	"guardring/guest-agent/config"
 	"guardring/internal/hint"
+	"guardring/internal/version"
 )
 
 // program is how the command names itself.
@@ -78,7 +77,7 @@ func newApp() *cli.App {
 				Action: withConfig(func(c *cli.Context, cfg config.Config) error { return checkConfig(c.App.Writer, cfg) })},
 			{Name: "example-config", Usage: "print a commented configuration in which everything has its default",
 				Action: func(c *cli.Context) error { _, err := io.WriteString(c.App.Writer, config.Example); return err }},
-			{Name: "version", Usage: "print the version", Action: version},
+			{Name: "version", Usage: "print the version", Action: showVersion},
 		},
 	}
 	for _, c := range app.Commands {
@@ -116,11 +115,7 @@ func withConfig(action func(*cli.Context, config.Config) error) cli.ActionFunc {
 	}
 }
 
-func version(c *cli.Context) error {
-	v := "devel"
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		v = info.Main.Version
-	}
-	_, err := fmt.Fprintf(c.App.Writer, "guardring-guest %s %s %s/%s\n", v, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+func showVersion(c *cli.Context) error {
+	_, err := fmt.Fprintln(c.App.Writer, program, version.String())
 	return err
 }

@@ -66,7 +66,7 @@ func newApp() *cli.App {
 			}},
 			{Name: "check-config", Usage: "read the configuration and name every fault", Flags: settings(), Action: checkConfig},
 			{Name: "example-config", Usage: "print a commented configuration with the defaults", Action: exampleConfig},
-			{Name: "version", Usage: "print the version", Action: version},
+			{Name: "version", Usage: "print the version", Action: showVersion},
 		},
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 
 	"github.com/urfave/cli/v2"
 
@@ -15,6 +14,7 @@ import (
 	"guardring/host-agent/server"
 	"guardring/internal/configfile"
 	"guardring/internal/coordinator"
+	"guardring/internal/version"
 )
 
 // settings are the flags that name the configuration or override it.
@@ -119,18 +119,7 @@ func exampleConfig(c *cli.Context) error {
 	return err
 }
 
-func version(c *cli.Context) error {
-	v, revision := "(devel)", ""
-	if info, ok := debug.ReadBuildInfo(); ok {
-		if info.Main.Version != "" {
-			v = info.Main.Version
-		}
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				revision = " " + s.Value[:min(len(s.Value), 12)]
-			}
-		}
-	}
-	_, err := fmt.Fprintf(c.App.Writer, "guardring %s%s\n", v, revision)
+func showVersion(c *cli.Context) error {
+	_, err := fmt.Fprintln(c.App.Writer, program, version.String())
 	return err
 }
