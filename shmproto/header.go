@@ -70,14 +70,35 @@ func Format(b []byte, h Header) error {
 		publicationCell(area, slot).format()
 	}
 	SetAttachment(b, h.Attachment)
+	writeHeader(b, h)
+	return nil
+}
 
-	static := zero[:headerStaticSize]
-	encodeHeader(static, h)
+// writeHeader writes the header but for what changes with the guest seat; the
+// magic last.
+func writeHeader(b []byte, h Header) {
+	var static [headerStaticSize]byte
+	encodeHeader(static[:], h)
 	magic := le.Uint64(static[headerMagicOff:])
 	le.PutUint64(static[headerMagicOff:], 0)
-	copyIn(b, 0, static)
+	copyIn(b, 0, static[:])
 	store(b, headerMagicOff, magic)
-	return nil
+}
+
+// Mend writes the header of a region in use anew, but for what changes with the
+// guest seat, if it is not what Format wrote for h: a guest can write there. Only
+// the server calls it. It reports whether it was needed. ErrVersion or ErrFeature
+// (wrapped): the header is of another build, and is left alone.
+func Mend(b []byte, h Header) (mended bool, err error) {
+	r, err := Open(b)
+	switch {
+	case errors.Is(err, ErrVersion), errors.Is(err, ErrFeature):
+		return false, err
+	case err == nil && r.header.Gateway == h.Gateway && r.header.RegionEpoch == h.RegionEpoch:
+		return false, nil
+	}
+	writeHeader(b, h)
+	return true, nil
 }
 
 func encodeHeader(static []byte, h Header) {

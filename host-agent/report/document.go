@@ -51,6 +51,7 @@ type Gateway struct {
 	Violations int       `json:"violations,omitempty"` // since the coordinator's start
 	Quarantine time.Time `json:"quarantine,omitzero"`  // since when; zero: not
 	Reason     string    `json:"reason,omitempty"`     // of the last violation
+	Fault      string    `json:"fault,omitempty"`      // why its region cannot be attached
 }
 
 // Member is one Tor client.

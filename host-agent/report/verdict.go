@@ -156,6 +156,9 @@ func judgeDocument(d Document, problem reporter) {
 		judgeMember(m, problem)
 	}
 	for _, g := range d.Gateways {
+		if g.Fault != "" {
+			problem(Critical, "look at the server's log; if the gateway writes into its region's header, it is hostile or broken", "gateway %s is not watched: %s", g.Name, g.Fault)
+		}
 		if !g.Quarantine.IsZero() {
 			problem(Warning, "it comes back by itself when it publishes correctly; restart the agent in that gateway", "gateway %s is quarantined since %s: %s", g.Name, g.Quarantine.Format(time.DateTime), g.Reason)
 		}

@@ -107,6 +107,7 @@ func (r *runner) connected(d dialled) {
 		delete(r.dials, d.name)
 		return
 	}
+	state.fault = err.Error()
 	state.next = time.Now().Add(state.retry)
 	state.retry = min(2*state.retry, lastRetry)
 	if !state.told {

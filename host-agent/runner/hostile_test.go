@@ -1,6 +1,8 @@
 package runner
 
 import (
+	"bytes"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -97,4 +99,37 @@ func TestCompactionFails(t *testing.T) {
 	if n := strings.Count(p.log.String(), "could not be compacted"); n != 1 {
 		t.Errorf("said %d times", n)
 	}
+}
+
+// TestForeignHeader: a guest writes a header of another version, which the server
+// does not mend. A coordinator that comes then says that it cannot watch that
+// gateway, watches the others, and attaches it when that ends.
+func TestForeignHeader(t *testing.T) {
+	r := newRig(t, coordinator.PolicyDisjoint, "a", "b")
+	a, b := r.guest("a"), r.guest("b")
+	own := bytes.Clone(a.client.Memory[:0x100])
+	text, err := os.ReadFile("../../shmproto/testdata/versions/v2-only.hex")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, digits, _ := strings.Cut(string(text), "\n") // the comment
+	foreign, err := hex.DecodeString(strings.Join(strings.Fields(digits), ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(a.client.Memory, foreign)
+	r.coordinateHere()
+	b.publish(sampleB()...)
+	r.state("b/default", "present")
+	fault := func() string {
+		for _, g := range r.actingDocument().Gateways {
+			if g.Name == "a" {
+				return g.Fault
+			}
+		}
+		return "unknown"
+	}
+	r.eventually("a is named", func() bool { return strings.Contains(fault(), "version 2") })
+	copy(a.client.Memory, own)
+	r.eventually("a is attached", func() bool { return fault() == "" })
 }

@@ -56,7 +56,8 @@ type dial struct {
 	busy  bool
 	retry time.Duration
 	next  time.Time
-	told  bool // the failure was logged
+	told  bool   // the failure was logged
+	fault string // the last one
 }
 
 type dialled struct {

@@ -9,6 +9,7 @@ import (
 
 	"guardring/host-agent/ledger"
 	"guardring/host-agent/report"
+	"guardring/host-agent/rundir"
 	"guardring/internal/coordinator"
 	"guardring/internal/coordinator/election"
 )
@@ -41,13 +42,22 @@ func (r *runner) describe() report.Document {
 	d.At = time.Now()
 	// What is attached, also while the core is not asked (standby) or has just
 	// been thrown away (full disk).
-	for _, l := range r.sorted() {
-		i := slices.IndexFunc(d.Gateways, func(g report.Gateway) bool { return g.Name == l.name })
+	gateway := func(name string) *report.Gateway {
+		i := slices.IndexFunc(d.Gateways, func(g report.Gateway) bool { return g.Name == name })
 		if i < 0 {
 			i = len(d.Gateways)
-			d.Gateways = append(d.Gateways, report.Gateway{Name: l.name, Present: l.seat().held})
+			d.Gateways = append(d.Gateways, report.Gateway{Name: name, Present: r.links[name] != nil && r.links[name].seat().held})
 		}
-		d.Gateways[i].Attachment = uint64(l.region.Attachment())
+		return &d.Gateways[i]
+	}
+	for _, l := range r.sorted() {
+		gateway(l.name).Attachment = uint64(l.region.Attachment())
+	}
+	for name, dial := range r.dials {
+		// A region that we have works on without its server, which says so itself.
+		if name != rundir.Board && dial.fault != "" && r.links[name] == nil {
+			gateway(name).Fault = dial.fault
+		}
 	}
 	slices.SortFunc(d.Gateways, func(a, b report.Gateway) int { return cmp.Compare(a.Name, b.Name) })
 	return d

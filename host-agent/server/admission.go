@@ -227,6 +227,7 @@ func (g *gateway) seat(s *seat, h *holder, l *link, fresh bool, from side, who [
 	}
 	who = append(who, "seat", s.id)
 	g.mu.Lock()
+	g.mend()
 	// A holder that has ended by now has been settled: not counted, it leaves the
 	// seat as free as the header says.
 	if from == guestSide && s.holder == h {

@@ -30,9 +30,7 @@ func (g *gateway) obtainRegion(found map[string][]int) error {
 					g.show(r.leave())
 				}
 			}
-			if err := r.check(g.name); err != nil {
-				g.log.Warn("the region's header is damaged; a guest can do that; served as it is until the gateway is removed", "error", err)
-			}
+			g.mend()
 			g.log.Info("region taken over", "epoch", r.epochString(), "parts", len(parts(g.name)))
 			return nil
 		}
@@ -56,6 +54,17 @@ func (g *gateway) obtainRegion(found map[string][]int) error {
 		g.log.Warn("region not stored; it is lost when this server ends", "error", err)
 	}
 	return nil
+}
+
+// mend restores the region's header before somebody is to read it. The caller
+// holds mu, or is alone.
+func (g *gateway) mend() {
+	switch mended, err := g.region.mend(g.name); {
+	case err != nil:
+		g.event("the region's header is not this server's, left as it is", "error", err)
+	case mended:
+		g.event("the region's header was damaged, as a guest can do, and is written anew")
+	}
 }
 
 // openSocket takes a listening socket over from the store, or makes and stores

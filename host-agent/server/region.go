@@ -91,7 +91,7 @@ func makeRegion(name string) (_ *region, err error) {
 		shmproto.FormatLeaseBoard(r.mapping)
 		return r, nil
 	}
-	if err := shmproto.Format(r.mapping, shmproto.Header{Gateway: name, RegionEpoch: r.epoch, Compatible: shmproto.FeatureEnded}); err != nil {
+	if err := shmproto.Format(r.mapping, r.header(name)); err != nil {
 		return nil, fmt.Errorf("format region: %w", err)
 	}
 	return r, nil
@@ -229,14 +229,18 @@ func checkMemory(fd, size int) error {
 	return nil
 }
 
-// check names damage of the region's header: a guest can have written there.
-func (r *region) check(name string) error {
-	if name == rundir.Board {
+// mend writes the region's header anew if a guest has damaged it, and reports
+// whether it had.
+func (r *region) mend(name string) (mended bool, err error) {
+	if name == rundir.Board { // no guest has that
 		_, err := shmproto.OpenLeaseBoard(r.mapping)
-		return err
+		return false, err
 	}
-	_, err := shmproto.Open(r.mapping)
-	return err
+	return shmproto.Mend(r.mapping, r.header(name))
+}
+
+func (r *region) header(name string) shmproto.Header {
+	return shmproto.Header{Gateway: name, RegionEpoch: r.epoch, Compatible: shmproto.FeatureEnded}
 }
 
 // attachment reads the count from the book.
@@ -287,6 +291,7 @@ func (r *region) held() error  { return r.showEnded(1) }
 func (r *region) showEnded(back shmproto.Attachment) error {
 	a, err := r.attachment()
 	if err == nil {
+		shmproto.SetAttachment(r.mapping, a) // a guest can write that too
 		shmproto.SetEnded(r.mapping, a-back)
 	}
 	return err

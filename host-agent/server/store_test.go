@@ -477,8 +477,9 @@ func replaceUnsealed(t *testing.T, found map[string][]int) {
 	found["memory"][0] = fd
 }
 
-// A guest can write into the header; that must not cost the region.
-func TestDamagedHeaderIsNamedAndKept(t *testing.T) {
+// A guest can write into the header; that must not cost the region, nor keep a
+// coordinator from it.
+func TestDamagedHeaderIsMended(t *testing.T) {
 	m, run := startSystemd(t), runDir(t)
 	s := m.start(t, run, "a")
 	c := dial(t, guestSocket(run, "a"))
@@ -493,5 +494,16 @@ func TestDamagedHeaderIsNamedAndKept(t *testing.T) {
 	if g := status(t, run).Gateways[0]; !g.TakenOver || g.Seats[2].PID != os.Getpid() || g.Attachment != 1 {
 		t.Errorf("%+v", g)
 	}
-	s.says(t, "header is damaged")
+	s.says(t, "header was damaged")
+	if region, err := shmproto.Open(c.Memory); err != nil || region.Header().Gateway != "a" || region.Attachment() != 1 {
+		t.Errorf("after the restart: %v", err)
+	}
+	for _, off := range []int{0x0, 0x8, 0x30, 0x48} {
+		c.Memory[off] ^= 1
+		h := dial(t, hostSocket(run, "a"))
+		if _, err := shmproto.Open(h.Memory); err != nil {
+			t.Errorf("a coordinator after byte %#x was changed: %v", off, err)
+		}
+		_ = h.Close()
+	}
 }
