@@ -1,6 +1,6 @@
 // Package guardring_test holds the repository's rules as tests: who may import
-// what, where unsafe may stand, what pure means, what must be documented. Each
-// ban carries its reason.
+// what (arch_imports_test.go), what pure means, where unsafe may stand, what must
+// be documented. Each ban carries its reason.
 package guardring_test
 
 import (
@@ -30,7 +30,7 @@ func (p pkg) rel() string { return strings.TrimPrefix(strings.TrimPrefix(p.Impor
 
 func packages(t *testing.T) []pkg {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-json=ImportPath,Dir,Name,Doc,GoFiles,TestGoFiles,XTestGoFiles,Imports,TestImports,XTestImports", "./...").Output()
+	out, err := exec.Command("go", "list", "-tags", "e2e", "-json=ImportPath,Dir,Name,Doc,GoFiles,TestGoFiles,XTestGoFiles,Imports,TestImports,XTestImports", "./...").Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
@@ -46,101 +46,81 @@ func packages(t *testing.T) []pkg {
 	}
 }
 
-// pure lists the packages that decide. They must give the same output for the
-// same input, so that everything can be simulated and replayed.
-var pure = []string{
-	"shmproto", "internal/guardstate", "internal/coordinator", "internal/coordinator/election", "guest-agent/rotation",
+// pureImports are what a pure package may import besides other pure packages.
+// Everything in it gives the same output for the same input; so no clock, file,
+// process, goroutine or randomness comes in that nobody has thought of here.
+var pureImports = []string{
+	"bytes", "cmp", "crypto/sha256", "encoding/base64", "encoding/binary", "encoding/hex", "errors", "fmt", "hash/crc32",
+	"maps", "math", "net/netip", "slices", "strconv", "strings",
+	"time", // as data: TestPureCores refuses its clock
 }
 
-// impure are imports that a pure package must not have, and why.
-var impure = map[string]string{
-	"os": "files", "net": "sockets", "syscall": "system calls", "golang.org/x/sys/unix": "system calls", "sync": "goroutines",
-	"context": "goroutines", "log": "logging", "log/slog": "logging", "math/rand": "global randomness", "math/rand/v2": "global randomness",
-	"crypto/rand": "global randomness", "os/exec": "processes", "io/fs": "files", "unsafe": "memory (only in files ending _unsafe.go of shmproto)",
-}
-
-// soleImporter names the only packages that may import a library, so that its
-// faults are met in one place.
-var soleImporter = map[string]struct {
-	where []string
-	why   string
-}{
-	"github.com/cretz/bine":        {[]string{"guest-agent/torctl"}, "bine has no deadlines and parses circuits wrongly; torctl mends that"},
-	"github.com/fsnotify/fsnotify": {[]string{"guest-agent/statewatch"}, "one place knows how Tor replaces its state file"},
-	"github.com/urfave/cli/v2":     {[]string{"host-agent", "guest-agent"}, "flags become a Config in main and go no further"},
-	"go.yaml.in/yaml/v3":           {[]string{"internal/configfile"}, "every fault at once, with its line, in one way"},
-	"github.com/jedib0t/go-pretty": {[]string{"host-agent/report", "guest-agent/report", "guest-agent", "e2e/demo"}, "terminal output belongs to the edge"},
-}
-
-// banned are imports between our own folders.
-var banned = []struct{ from, to, why string }{
-	{"host-agent", "guest-agent", "the agents run on different machines; what both need is in shmproto or internal"},
-	{"guest-agent", "host-agent", "the agents run on different machines; what both need is in shmproto or internal"},
-	{"e2e", "host-agent", "end-to-end tests drive built binaries"},
-	{"e2e", "guest-agent", "end-to-end tests drive built binaries"},
-	{"e2e", "internal/coordinator", "the oracle is Tor, not our own core"},
-	{"shmproto", "internal/coordinator", "the protocol knows no policy"},
-	{"shmproto", "host-agent", "the protocol is below the agents"},
-	{"shmproto", "guest-agent", "the protocol is below the agents"},
-	{"internal", "host-agent", "internal packages are below the agents"},
-	{"internal", "guest-agent", "internal packages are below the agents"},
-	{"internal/guardstate", "shmproto", "guardstate is the lowest package"},
-	{"guest-agent/torctl", "guest-agent/rotation", "adapters import no core"},
-	{"guest-agent/statewatch", "guest-agent/rotation", "adapters import no core"},
-	{"guest-agent/device", "guest-agent/rotation", "adapters import no core"},
-	{"host-agent/server", "internal/coordinator", "the server is tiny and knows no policy"},
-}
-
-func within(path, folder string) bool { return path == folder || strings.HasPrefix(path, folder+"/") }
-
-func TestImports(t *testing.T) {
-	for _, p := range packages(t) {
-		for _, imp := range p.Imports {
-			for lib, rule := range soleImporter {
-				if within(imp, lib) && !slices.Contains(rule.where, p.rel()) {
-					t.Errorf("%s imports %s, which only %v may: %s", p.rel(), imp, rule.where, rule.why)
-				}
-			}
-			own, isOwn := strings.CutPrefix(imp, module+"/")
-			if !isOwn {
-				continue
-			}
-			for _, b := range banned {
-				if within(p.rel(), b.from) && within(own, b.to) {
-					t.Errorf("%s imports %s: %s", p.rel(), own, b.why)
-				}
-			}
-		}
-	}
-}
+// pure reports whether a package decides or says what things mean: the same
+// input must give the same output, so that everything can be simulated and
+// replayed.
+func pure(rel string) bool { return roles[rel] == core || roles[rel] == protocol }
 
 func TestPureCores(t *testing.T) {
 	for _, p := range packages(t) {
-		if !slices.Contains(pure, p.rel()) {
+		if !pure(p.rel()) {
 			continue
 		}
 		for _, imp := range p.Imports {
-			why, bad := impure[imp]
-			if bad && (imp != "unsafe" || p.rel() != "shmproto") {
-				t.Errorf("%s is pure and imports %s (%s)", p.rel(), imp, why)
+			own, isOwn := strings.CutPrefix(imp, module+"/")
+			mapped := imp == "unsafe" && p.rel() == "shmproto" // TestUnsafeOnlyInNamedFiles
+			if !mapped && !slices.Contains(pureImports, imp) && !(isOwn && pure(own)) {
+				t.Errorf("%s is pure and imports %s", p.rel(), imp)
 			}
 		}
 		forEachFile(t, p, func(fset *token.FileSet, name string, f *ast.File) {
-			ast.Inspect(f, func(n ast.Node) bool {
-				switch n := n.(type) {
-				case *ast.GoStmt:
-					t.Errorf("%s: a goroutine in a pure package", fset.Position(n.Pos()))
-				case *ast.ChanType:
-					t.Errorf("%s: a channel in a pure package", fset.Position(n.Pos()))
-				case *ast.SelectorExpr:
-					if x, ok := n.X.(*ast.Ident); ok && x.Name == "time" &&
-						slices.Contains([]string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker"}, n.Sel.Name) {
-						t.Errorf("%s: time.%s in a pure package: time enters as data", fset.Position(n.Pos()), n.Sel.Name)
-					}
-				}
-				return true
-			})
+			for _, fault := range impurities(fset, f) {
+				t.Error(fault)
+			}
 		})
+	}
+}
+
+// impurities names what a pure package must not do, however it gets there.
+func impurities(fset *token.FileSet, f *ast.File) []string {
+	var faults []string
+	say := func(n ast.Node, what string) { faults = append(faults, fset.Position(n.Pos()).String()+": "+what) }
+	ast.Inspect(f, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.GoStmt:
+			say(n, "a goroutine in a pure package")
+		case *ast.ChanType, *ast.SelectStmt:
+			say(n, "a channel in a pure package")
+		case *ast.SelectorExpr:
+			clock := []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker", "Local", "LoadLocation"}
+			output := []string{"Print", "Printf", "Println", "Scan", "Scanf", "Scanln"}
+			x, ok := n.X.(*ast.Ident)
+			switch {
+			case ok && x.Name == "time" && slices.Contains(clock, n.Sel.Name):
+				say(n, "time."+n.Sel.Name+" in a pure package: time enters as data")
+			case ok && x.Name == "fmt" && slices.Contains(output, n.Sel.Name):
+				say(n, "fmt."+n.Sel.Name+" in a pure package: the caller writes")
+			}
+		}
+		return true
+	})
+	return faults
+}
+
+func TestImpuritiesAreSeen(t *testing.T) {
+	fset := token.NewFileSet()
+	f, err := parser.ParseFile(fset, "x.go", `package x
+func f() {
+	go f()
+	c := make(chan int)
+	select { case <-c: }
+	fmt.Println(time.Now())
+	_ = time.Second
+}`, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := impurities(fset, f); len(got) != 5 {
+		t.Errorf("%d impurities seen, want 5: %q", len(got), got)
 	}
 }
 
