@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -91,7 +92,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return err
 	}
 	defer r.closeAll()
-	status, err := statussock.Listen(r.runDir().Coordinator(r.board.seat), cfg.StatusMode)
+	status, err := r.listenStatus()
 	if err != nil {
 		return err
 	}
@@ -100,6 +101,21 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	go func() { served <- status.Serve(statusCtx, r.document) }()
 	defer func() { cancel(); <-served }()
 	return r.loop(ctx, served)
+}
+
+// listenStatus takes the socket of our seat's number. A server that was restarted
+// without its descriptors has given the seats anew: then the other coordinator
+// may still have that socket, and the other number is free.
+func (r *runner) listenStatus() (*statussock.Listener, error) {
+	status, err := statussock.Listen(r.runDir().Coordinator(r.board.seat), r.cfg.StatusMode)
+	if err == nil {
+		return status, nil
+	}
+	status, err2 := statussock.Listen(r.runDir().Coordinator(1-r.board.seat), r.cfg.StatusMode)
+	if err2 != nil {
+		return nil, errors.Join(err, err2)
+	}
+	return status, nil
 }
 
 func (c Config) core(e shmproto.Epoch) coordinator.Config {

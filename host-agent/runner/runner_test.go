@@ -2,6 +2,7 @@ package runner
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"hash/crc32"
 	"os"
@@ -13,8 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guardring/host-agent/report"
+	"guardring/host-agent/rundir"
 	"guardring/host-agent/server"
 	"guardring/internal/coordinator"
+	"guardring/internal/statussock"
 	"guardring/shmproto"
 )
 
@@ -101,6 +104,21 @@ func TestServerRestarted(t *testing.T) {
 	if d := r.actingDocument(); d.Self.Term == 0 {
 		t.Errorf("%+v", d.Self)
 	}
+}
+
+// TestStatusSocketOfTheOtherSeat: after seats were given anew, a coordinator finds
+// its number's status socket taken by the other one. It serves all the same.
+func TestStatusSocketOfTheOtherSeat(t *testing.T) {
+	r := newRig(t, coordinator.PolicyDisjoint, "a")
+	l, err := statussock.Listen(rundir.Dir(r.cfg.RunDir).Coordinator(0), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- l.Serve(ctx, func() any { return nil }) }()
+	t.Cleanup(func() { cancel(); <-served })
+	r.coordinateHere()
 }
 
 // TestKilledBetweenEffects: the acting coordinator dies after each effect; the
