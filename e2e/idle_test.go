@@ -12,6 +12,9 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"guardring/e2e/rig"
+	"guardring/e2e/tornet"
 )
 
 // The agent lives in a small virtual machine, beside a Tor that may sleep for days.
@@ -23,18 +26,53 @@ const (
 // TestIdleAgentSleeps: with a dormant Tor the agent wakes at most four times a minute, and it has never needed
 // more than 15 MiB. What the kernel counted is logged, for docs/PERFORMANCE.md.
 func TestIdleAgentSleeps(t *testing.T) {
-	p := newPair(t, setup{noHost: true})
-	p.startHost()
-	agent := p.startAlice()
-	// Alice's Tor says that it is dormant, and sends nothing from then on.
-	if _, err := p.a.Control().Do("SIGNAL DORMANT"); err != nil {
+	t.Parallel()
+	host, err := rig.New(hostBinary, guestBinary, "disjoint")
+	if err != nil {
 		t.Fatal(err)
 	}
-	if v, err := p.a.Control().Info("dormant"); err != nil || v != "1" {
-		t.Fatalf("dormant is %q, %v", v, err)
+	t.Cleanup(func() {
+		if err := host.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	// A Tor that was never used, and is not to begin by itself.
+	tor, err := network.AddClient(tornet.ClientConfig{Name: "idle", Head: "DormantOnFirstStartup 1\n"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := network.RemoveClient(tor); err != nil {
+			t.Error(err)
+		}
+	})
+	gw, err := host.Add("idle", tor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := deadline(t, 30*time.Second)
+	if _, err := gw.Join(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := tor.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := host.StartHost(ctx); err != nil {
+		t.Fatal(err)
+	}
+	agent, err := gw.StartGuest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for shown := false; !shown; {
+		s, _, err := host.Status(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown = s.Member("idle/default").Member != ""
 	}
 	read := func() (wakeups, switches int) {
-		out, err := exec.Command(guestBinary, "status", "--config", p.ga.ConfigFile(), "--json").Output()
+		out, err := exec.Command(guestBinary, "status", "--config", gw.ConfigFile(), "--json").Output()
 		var doc struct {
 			Wakeups int `json:"timer_wakeups"`
 		}
