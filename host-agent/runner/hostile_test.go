@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -132,4 +133,61 @@ func TestForeignHeader(t *testing.T) {
 	r.eventually("a is named", func() bool { return strings.Contains(fault(), "version 2") })
 	copy(a.client.Memory, own)
 	r.eventually("a is attached", func() bool { return fault() == "" })
+}
+
+// TestThousandReconnects: a guest that reconnects a thousand times, and a server
+// that is restarted twenty times, leave no goroutine and no descriptor behind in
+// the coordinator, and the guest's last word is read.
+func TestThousandReconnects(t *testing.T) {
+	r := newRig(t, coordinator.PolicyDisjoint, "a")
+	r.coordinateHere()
+	descriptors := func() int {
+		items, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(items)
+	}
+	r.guest("a").client.Close()
+	goroutines, open := runtime.NumGoroutine(), descriptors()
+	flat := func(what string) {
+		t.Helper()
+		r.eventually("goroutines and descriptors are as few as before, after "+what, func() bool {
+			return runtime.NumGoroutine() <= goroutines+4 && descriptors() <= open+4
+		})
+	}
+	for n := range 1000 {
+		g, err := attachGuest(r.guestSocket("a"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := g.put(numbers(n, n+19)...); err != nil {
+			t.Fatal(err)
+		}
+		_ = g.client.Ring(0, shmproto.VectorChanged)
+		_ = g.client.Close()
+	}
+	flat("reconnects")
+	for n := range 20 {
+		r.end()
+		r.serve("a")
+		connections := 1 + n%2 // another number than in the region before
+		for range connections {
+			g, err := attachGuest(r.guestSocket("a"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = g.client.Close()
+		}
+		r.eventually("a is attached again", func() bool {
+			return r.actingDocument().Gateways[0].Attachment == uint64(connections)
+		})
+	}
+	flat("restarts")
+	g := r.guest("a")
+	g.publish(numbers(5000, 5019)...)
+	r.eventually("the last word is read", func() bool {
+		m := r.member("a/default")
+		return len(m.Guards) > 0 && m.Guards[0].Fingerprint == fp(5000).String()
+	})
 }

@@ -236,7 +236,9 @@ func TestQEMUFiveInOneSeat(t *testing.T) {
 		if g := r.gateway(t, "a"); int(g.Attachment) != i+1 {
 			t.Errorf("QEMU %d: attachment %d", i+1, g.Attachment)
 		}
+		wantWord(t, hosts[0], shmproto.Attachment(i+1), true)
 		v.kill()
+		wantWord(t, hosts[0], shmproto.Attachment(i+1), false)
 	}
 }
 
