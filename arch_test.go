@@ -10,8 +10,10 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -214,5 +216,27 @@ func forEachFile(t *testing.T, p pkg, visit func(*token.FileSet, string, *ast.Fi
 			t.Fatal(err)
 		}
 		visit(fset, name, f)
+	}
+}
+
+// TestSecurityPageNamesRealTests: a promise whose test was renamed or removed is
+// a promise without a proof.
+func TestSecurityPageNamesRealTests(t *testing.T) {
+	page, err := os.ReadFile("docs/SECURITY.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := exec.Command("git", "grep", "-hE", "^func (Test|Fuzz)", "--", "*_test.go").Output()
+	if err != nil {
+		t.Fatalf("git grep: %v", err)
+	}
+	named := regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9]+)`").FindAllStringSubmatch(string(page), -1)
+	if len(named) == 0 {
+		t.Fatal("docs/SECURITY.md names no test")
+	}
+	for _, m := range named {
+		if !strings.Contains(string(code), "func "+m[1]+"(") {
+			t.Errorf("docs/SECURITY.md names %s, which does not exist", m[1])
+		}
 	}
 }
