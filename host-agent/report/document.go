@@ -113,6 +113,7 @@ const (
 	ConflictUnanswered = "unanswered" // the newcomer was told several times and does not answer
 	ConflictRefused    = "refused"    // the newcomer refused or failed to obey
 	ConflictStuck      = "stuck"      // nobody is told; Reason says why
+	ConflictAway       = "away"       // the newcomer is away; it is dealt with when it is back
 )
 
 // Conflict is a guard that two members hold.

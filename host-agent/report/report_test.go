@@ -58,6 +58,7 @@ func TestVerdictNamesTheWorstAndWhatToDo(t *testing.T) {
 		{"ordered", Answers{Coordinators: []Document{sharing(ConflictOrdered)}}, Warning, "was told to give it up", ""},
 		{"observed", Answers{Coordinators: []Document{sharing(ConflictObserved)}}, Warning, "nothing is done", "policy: disjoint"},
 		{"unanswered", Answers{Coordinators: []Document{sharing(ConflictUnanswered)}}, Critical, "does not answer", "guardring-guest status"},
+		{"newcomer away", Answers{Coordinators: []Document{sharing(ConflictAway)}}, Warning, "web/default is away", ""},
 		{"stuck", Answers{Coordinators: []Document{sharing(ConflictStuck)}}, Critical, "stays", "guardring-guest status"},
 		{"ledger full", Answers{Coordinators: []Document{func() Document { d := good(); d.Self.LedgerError = "no space"; return d }()}}, Critical, "no space", "ledger rebuild"},
 		{"nobody joined", Answers{Coordinators: []Document{func() Document { d := good(); d.Members = nil; return d }()}}, Warning, "no gateway has a member", "guardring-guest run"},

@@ -171,6 +171,8 @@ func newcomerDoes(c Conflict) string {
 		return "would give it up (observe)"
 	case ConflictUnanswered:
 		return "does not answer"
+	case ConflictAway:
+		return "is away"
 	}
 	return "stays too: " + orUnknown(c.Reason)
 }

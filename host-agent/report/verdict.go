@@ -143,6 +143,8 @@ func judgeDocument(d Document, problem reporter) {
 			problem(Warning, "", "%s; %s was told to give it up", text, c.Newcomer)
 		case ConflictObserved:
 			problem(Warning, "set policy: disjoint to have it resolved", "%s; the policy is observe, nothing is done", text)
+		case ConflictAway:
+			problem(Warning, "", "%s; %s is away, and is dealt with when it comes back", text, c.Newcomer)
 		case ConflictUnanswered:
 			problem(Critical, "look at guardring-guest status in that gateway", "%s; %s does not answer", text, c.Newcomer)
 		default:

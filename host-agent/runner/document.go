@@ -24,12 +24,12 @@ func document(self report.Self, s coordinator.State) report.Document {
 	for _, m := range s.Members {
 		d.Members = append(d.Members, member(m))
 	}
-	unanswered := make(map[coordinator.Member]bool)
+	movers := make(map[coordinator.Member]coordinator.MemberStatus)
 	for _, m := range s.Members {
-		unanswered[m.Member] = m.Order.Unanswered
+		movers[m.Member] = m
 	}
 	for _, c := range s.Conflicts {
-		d.Conflicts = append(d.Conflicts, conflict(c, s.Policy, unanswered[c.Mover]))
+		d.Conflicts = append(d.Conflicts, conflict(c, s.Policy, movers[c.Mover]))
 	}
 	return d
 }
@@ -77,20 +77,22 @@ func guard(g coordinator.GuardStatus) report.Guard {
 	}
 }
 
-func conflict(c coordinator.ConflictStatus, p coordinator.Policy, unanswered bool) report.Conflict {
+func conflict(c coordinator.ConflictStatus, p coordinator.Policy, mover coordinator.MemberStatus) report.Conflict {
 	return report.Conflict{
 		Level: c.Key.Level.String(), Fingerprint: name(c.Key),
 		Incumbent: c.Holder.String(), Held: c.Since.At,
 		Newcomer: c.Mover.String(), Since: c.Later.At,
-		State: conflictState(c, p, unanswered), Reason: c.Reason,
+		State: conflictState(c, p, mover), Reason: c.Reason,
 	}
 }
 
-func conflictState(c coordinator.ConflictStatus, p coordinator.Policy, unanswered bool) string {
+func conflictState(c coordinator.ConflictStatus, p coordinator.Policy, mover coordinator.MemberStatus) string {
 	switch {
+	case !mover.Away.IsZero():
+		return report.ConflictAway
 	case c.Answer == shmproto.ReceiptRefused || c.Answer == shmproto.ReceiptFailed:
 		return report.ConflictRefused
-	case unanswered && !c.Told.IsZero():
+	case mover.Order.Unanswered && !c.Told.IsZero():
 		return report.ConflictUnanswered
 	case !c.Told.IsZero():
 		return report.ConflictOrdered

@@ -102,3 +102,27 @@ func TestSwitchedOffUnwatched(t *testing.T) {
 		t.Errorf("away since %v, was away since %v", now.Since, away.Since)
 	}
 }
+
+// TestMoverSwitchedOff: a conflict whose newcomer is switched off is not called
+// unresolved, and is dealt with when it is back.
+func TestMoverSwitchedOff(t *testing.T) {
+	r := newRig(t, coordinator.PolicyDisjoint, "a", "b")
+	r.coordinateHere()
+	r.guest("a").publish(sampleA()...)
+	r.state("a/default", "present")
+	kill := r.guestProcess("b", sampleB()...)
+	conflict := func(want string) {
+		t.Helper()
+		r.eventually("the conflict is "+want, func() bool {
+			d := r.actingDocument()
+			return len(d.Conflicts) == 1 && d.Conflicts[0].Newcomer == "b/default" && d.Conflicts[0].State == want
+		})
+	}
+	conflict(report.ConflictOrdered)
+	kill()
+	conflict(report.ConflictAway)
+	b := r.guest("b")
+	b.publish(sampleB()...)
+	b.excludes(r, 1)
+	conflict(report.ConflictOrdered)
+}
