@@ -35,7 +35,7 @@ func TakeWriter(dir string) (*Writer, error) {
 			return &Writer{Slot: slot, file: f}, nil
 		}
 		_ = f.Close()
-		if err != unix.EWOULDBLOCK {
+		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("writer slot: lock %s: %w", path, err)
 		}
 	}

@@ -72,8 +72,8 @@ func (f *frames) next() (bool, error) {
 		if err == nil {
 			break
 		}
-		if err != bufio.ErrBufferFull {
-			if err == io.EOF && len(f.line) > 0 {
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			if errors.Is(err, io.EOF) && len(f.line) > 0 {
 				err = io.ErrUnexpectedEOF
 			}
 			return false, err
