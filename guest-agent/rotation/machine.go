@@ -45,6 +45,7 @@ type Machine struct {
 	writeAt time.Time // not before: a file that could not be written
 	pollAt  time.Time
 
+	recent  recent
 	pub     publisher
 	introAt time.Time                       // not before: next introduction circuit
 	closing map[guardstate.CircuitID]string // asked to be closed, not seen gone; their purpose then

@@ -102,11 +102,14 @@ func (m *Machine) observe(e Event) {
 		for _, s := range e.Streams {
 			m.stream(s)
 		}
+		m.recent.amend(m)
 		maps.DeleteFunc(m.closing, func(id guardstate.CircuitID, _ string) bool { _, there := t.circuits[id]; return !there })
 		t.circuitsRead = true
 	case CircuitChanged:
+		m.recent.add(recentEvent{at: m.now, circuit: e.Circuit})
 		m.circuit(e.Circuit)
 	case StreamChanged:
+		m.recent.add(recentEvent{at: m.now, stream: e.Stream})
 		m.stream(e.Stream)
 	case ConsensusArrived:
 		t.networkRead = false
@@ -149,6 +152,7 @@ func (m *Machine) disconnect() {
 	t.up, t.confRead, t.entryRead, t.circuitsRead, t.networkRead, t.consensusRead = false, false, false, false, false, false
 	t.seen = false
 	clear(t.down)
+	m.recent = recent{}
 	clear(m.asked)
 	clear(m.closing)
 	m.wanted, m.retry, m.answer, m.change = [numQueries]bool{}, [numQueries]bool{}, [numQueries]CommandID{}, change{}
@@ -171,6 +175,7 @@ func (m *Machine) stream(s guardstate.Stream) {
 	if s.Gone() || s.Circuit == "" || s.Status == "DETACHED" {
 		// Tor may have kept the circuit for this stream when it was asked to close it.
 		delete(m.closing, m.tor.streams[s.ID])
+		delete(m.closing, s.Circuit)
 		delete(m.tor.streams, s.ID)
 		return
 	}
