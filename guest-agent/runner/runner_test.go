@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -449,52 +448,6 @@ func TestHostAbsenceIsSaidAndReturnToo(t *testing.T) {
 	await(false)
 	if took := time.Since(stopped); took > 2*tick+tick/2+time.Second {
 		t.Errorf("absence was noticed after %s", took)
-	}
-}
-
-// lockedBuffer is a log that may be read while it is written.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-// TestHostThatComesLaterIsNoAbsence: the agent attached first, the coordinator a
-// moment later, which is how every host starts. Nobody is told of an absence.
-func TestHostThatComesLaterIsNoAbsence(t *testing.T) {
-	tor := newFakeTor(t)
-	d := newFakeDevice(t, "browsing")
-	var log lockedBuffer
-	const tick = 500 * time.Millisecond
-	a, _ := run(t, Config{
-		Tors: []Tor{torOf(t, "default", tor)}, Dial: oneDevice(d), SlowTick: tick,
-		Log: slog.New(slog.NewTextHandler(&log, nil)),
-	})
-	d.until(t, 0, "guards", present)
-	h := d.host(t, 0)
-	lease := shmproto.Lease{Epoch: shmproto.Epoch{Number: 1}, Term: 3, Acting: true}
-	for seen := (time.Time{}); seen.IsZero() || time.Since(seen) < 3*tick; {
-		lease.Heartbeat++
-		h.SetLease(lease)
-		if doc := a.Status().(Document); doc.Host.Acting && seen.IsZero() {
-			seen = time.Now()
-		} else if !doc.Host.Acting && !seen.IsZero() {
-			t.Fatalf("the host agent is said to be away: %+v", doc.Faults)
-		}
-	}
-	if strings.Contains(log.String(), "no host agent acts") {
-		t.Errorf("a false alarm:\n%s", log.String())
 	}
 }
 
