@@ -192,7 +192,7 @@ func (f *fakeTor) perform(a Action) []Event {
 		c := f.circ[a.Circuit]
 		carries := false
 		for _, id := range f.streams {
-			carries = carries || id == a.Circuit
+			carries = carries || id == a.Circuit || c.ConfluxID != "" && f.circ[id].ConfluxID == c.ConfluxID
 		}
 		if f.late {
 			f.late, f.streams["late"] = false, a.Circuit

@@ -173,13 +173,21 @@ func (m *Machine) circuit(c guardstate.Circuit) {
 
 func (m *Machine) stream(s guardstate.Stream) {
 	if s.Gone() || s.Circuit == "" || s.Status == "DETACHED" {
-		// Tor may have kept the circuit for this stream when it was asked to close it.
-		delete(m.closing, m.tor.streams[s.ID])
-		delete(m.closing, s.Circuit)
+		m.askAgain(m.tor.streams[s.ID])
+		m.askAgain(s.Circuit)
 		delete(m.tor.streams, s.ID)
 		return
 	}
 	m.tor.streams[s.ID] = s.Circuit
+}
+
+// askAgain forgets that Tor was asked to close a circuit, or another leg of its
+// conflux set: it may have kept them for a stream that has ended now.
+func (m *Machine) askAgain(id guardstate.CircuitID) {
+	set := m.tor.circuits[id].ConfluxID
+	maps.DeleteFunc(m.closing, func(other guardstate.CircuitID, _ string) bool {
+		return other == id || set != "" && m.tor.circuits[other].ConfluxID == set
+	})
 }
 
 func (m *Machine) readConfig(e ConfigRead) {
