@@ -27,7 +27,7 @@ const statusTime = 5 * time.Second
 // leaveTime is how long leaving may take: a control port may hang.
 const leaveTime = 45 * time.Second
 
-const agentName = "guest agent"
+const agentName = "the guest agent"
 
 func status(w io.Writer, cfg config.Config, asJSON bool) error {
 	b, err := statussock.Fetch(cfg.StatusSocket(), agentName, statusTime)

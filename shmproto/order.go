@@ -17,9 +17,9 @@ type Order struct {
 // Answers names the publication that an order was decided on. The agent only
 // echoes it in its log; it never makes an order invalid.
 type Answers struct {
-	Attachment  Attachment
-	Incarnation Incarnation
-	Seq         Seq
+	Attachment  Attachment  `json:"attachment"`
+	Incarnation Incarnation `json:"incarnation"`
+	Seq         Seq         `json:"seq"`
 }
 
 // Compare orders (epoch, term, seq): -1, 0 or +1. The highest valid one counts.

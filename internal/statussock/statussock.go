@@ -185,24 +185,24 @@ func Fetch(path, what string, timeout time.Duration) ([]byte, error) {
 	c, err := net.DialTimeout("unix", path, timeout)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("no status socket at %s: is the %s running? %w", path, what, fs.ErrNotExist)
+		return nil, fmt.Errorf("no status socket at %s: is %s running? %w", path, what, fs.ErrNotExist)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return nil, fmt.Errorf("nobody listens at %s: is the %s running? %w", path, what, syscall.ECONNREFUSED)
+		return nil, fmt.Errorf("nobody listens at %s: is %s running? %w", path, what, syscall.ECONNREFUSED)
 	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("%s may not be read by this user: run the command as root, or as the user that the %s runs as: %w", path, what, fs.ErrPermission)
+		return nil, fmt.Errorf("%s may not be read by this user: run the command as root, or as the user that %s runs as: %w", path, what, fs.ErrPermission)
 	case err != nil:
-		return nil, fmt.Errorf("ask the %s at %s: %w", what, path, err)
+		return nil, fmt.Errorf("ask %s at %s: %w", what, path, err)
 	}
 	defer c.Close()
 	if err := c.SetReadDeadline(deadline); err != nil {
-		return nil, fmt.Errorf("ask the %s at %s: %w", what, path, err)
+		return nil, fmt.Errorf("ask %s at %s: %w", what, path, err)
 	}
 	b, err := io.ReadAll(io.LimitReader(c, maxDocument+1))
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, fmt.Errorf("the %s at %s did not answer within %s: it hangs or is overloaded: %w", what, path, timeout, os.ErrDeadlineExceeded)
+		return nil, fmt.Errorf("%s at %s did not answer within %s: it hangs or is overloaded: %w", what, path, timeout, os.ErrDeadlineExceeded)
 	case err != nil:
-		return nil, fmt.Errorf("ask the %s at %s: %w", what, path, err)
+		return nil, fmt.Errorf("ask %s at %s: %w", what, path, err)
 	case len(b) > maxDocument:
 		return nil, fmt.Errorf("the %s at %s sent more than %d bytes", what, path, maxDocument)
 	case !json.Valid(b):

@@ -104,8 +104,8 @@ func TestFetchErrorsSayWhatToDo(t *testing.T) {
 		}
 	}()
 	for path, want := range map[string]string{
-		filepath.Join(d, "missing"): "is the server running?",
-		stale:                       "is the server running?",
+		filepath.Join(d, "missing"): "is server running?",
+		stale:                       "is server running?",
 		silent:                      "did not answer within",
 		half:                        "no complete JSON document",
 	} {
