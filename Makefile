@@ -83,4 +83,5 @@ bench: build ## the figures of docs/PERFORMANCE.md
 
 .PHONY: e2e
 e2e: setup build ## scenarios on real Tors and a real QEMU
-	$(GO) test -tags e2e -count=1 -timeout 15m ./e2e/... ./host-agent/server/...
+	@# One package at a time: each private network has the same loopback addresses.
+	$(GO) test -tags e2e -count=1 -p 1 -timeout 15m ./e2e/... ./host-agent/server/...
