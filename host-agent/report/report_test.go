@@ -56,7 +56,7 @@ func TestVerdictNamesTheWorstAndWhatToDo(t *testing.T) {
 		{"no coordinator", Answers{CoordinatorErr: errors.New("no such file")}, Critical, "no coordinator answers", "guardring run"},
 		{"electing", Answers{Coordinators: []Document{{Self: Self{Role: RoleStandby}}}}, Warning, "no coordinator acts", "log"},
 		{"ordered", Answers{Coordinators: []Document{sharing(ConflictOrdered)}}, Warning, "was told to give it up", ""},
-		{"observed", Answers{Coordinators: []Document{sharing(ConflictObserved)}}, Warning, "nothing is done", "policy: disjoint"},
+		{"observed", Answers{Coordinators: []Document{sharing(ConflictObserved)}}, Warning, "would be told", "policy: disjoint"},
 		{"unanswered", Answers{Coordinators: []Document{sharing(ConflictUnanswered)}}, Critical, "does not answer", "guardring-guest status"},
 		{"newcomer away", Answers{Coordinators: []Document{sharing(ConflictAway)}}, Warning, "web/default is away", ""},
 		{"stuck", Answers{Coordinators: []Document{sharing(ConflictStuck)}}, Critical, "stays", "guardring-guest status"},

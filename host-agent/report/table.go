@@ -70,7 +70,7 @@ func (st Style) matrix(s Status) string {
 	}
 	header = append(header, "held for")
 	if len(s.Conflicts) > 0 {
-		header = append(header, "conflict")
+		header = append(header, "shared for")
 	}
 	t.AppendHeader(header)
 	for _, fp := range rows(s.Members) {
@@ -89,7 +89,7 @@ func (st Style) matrix(s Status) string {
 		}
 		row = append(row, ago(st.Now, first))
 		if len(s.Conflicts) > 0 {
-			row = append(row, st.remark(s.Conflicts, fp))
+			row = append(row, st.shared(s.Conflicts, fp))
 		}
 		t.AppendRow(row)
 	}
@@ -154,27 +154,15 @@ func (st Style) cell(g Guard, conflict bool) string {
 	return st.paint(colors, word)
 }
 
-func (st Style) remark(conflicts []Conflict, fp string) string {
+// shared says for how long a guard has been shared; what is done about it is
+// said above the table, where there is room.
+func (st Style) shared(conflicts []Conflict, fp string) string {
 	for _, c := range conflicts {
 		if c.Fingerprint == fp {
-			return st.paint(text.Colors{text.FgRed}, fmt.Sprintf("for %s; %s %s", ago(st.Now, c.Since), c.Newcomer, newcomerDoes(c)))
+			return st.paint(text.Colors{text.FgRed}, ago(st.Now, c.Since))
 		}
 	}
 	return ""
-}
-
-func newcomerDoes(c Conflict) string {
-	switch c.State {
-	case ConflictOrdered:
-		return "gives it up"
-	case ConflictObserved:
-		return "would give it up (observe)"
-	case ConflictUnanswered:
-		return "does not answer"
-	case ConflictAway:
-		return "is away"
-	}
-	return "stays too: " + orUnknown(c.Reason)
 }
 
 func (st Style) footer(s Status) string {

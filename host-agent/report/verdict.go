@@ -142,7 +142,7 @@ func judgeDocument(d Document, problem reporter) {
 		case ConflictOrdered:
 			problem(Warning, "", "%s; %s was told to give it up", text, c.Newcomer)
 		case ConflictObserved:
-			problem(Warning, "set policy: disjoint to have it resolved", "%s; the policy is observe, nothing is done", text)
+			problem(Warning, "set policy: disjoint to have it resolved", "%s; %s came later and would be told to give it up, but the policy is observe", text, c.Newcomer)
 		case ConflictAway:
 			problem(Warning, "", "%s; %s is away, and is dealt with when it comes back", text, c.Newcomer)
 		case ConflictUnanswered:
