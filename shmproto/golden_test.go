@@ -83,6 +83,7 @@ func TestGoldenPublications(t *testing.T) {
 		"publication-refused": {Member: "relay", State: MemberRefused, Seq: 1},
 		"publication-typical": samplePublication(4, false),
 		"publication-family":  samplePublication(2, true),
+		"publication-gated":   gatedPublication(),
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRegion(t)

@@ -232,6 +232,9 @@ func TestLayoutPayloads(t *testing.T) {
 		fmt.Sprintf("publication addresses %d %#x or %#x each", pubAddrs, pubAddrSize+4, pubAddrSize+16),
 		fmt.Sprintf("publication family IDs %d %#x + %#x each", pubFamilyIDs, pubIDsSize, familyIDSize),
 		fmt.Sprintf("publication families %d %#x + %#x each", pubFamilies, pubFamilySize, fingerprintSize),
+		fmt.Sprintf("publication role %d name", pubRole),
+		fmt.Sprintf("publication layer 2 %d %#x each", pubLayer2, fingerprintSize),
+		fmt.Sprintf("publication layer 3 %d %#x each", pubLayer3, fingerprintSize),
 	}
 	rows := docTables(t)["Payloads"][1:]
 	if len(rows) != len(want) {
@@ -258,8 +261,8 @@ func TestLayoutLiterals(t *testing.T) {
 		{"first publication cell", guestAreaOff + guestPublicationsOff, 0x40000},
 		{"lock of slot 3", guestAreaOff + guestLockOff + 3*lockSlotSize, 0x300c0},
 		{"second host's ring head", hostAreaOff + hostAreaSize + hostRingOff, 0x25000},
-		{"known member flags", uint64(knownMemberFlags), 0x7f},
-		{"known guard flags", uint64(knownGuardFlags), 0x1ff},
+		{"known member flags", uint64(knownMemberFlags), 0x1ff},
+		{"known guard flags", uint64(knownGuardFlags), 0x3ff},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s: %#x, want %#x", c.name, c.got, c.want)

@@ -12,6 +12,7 @@ const (
 	MaxMembers    = 8  // members (Tor clients) of one gateway
 	MaxGuards     = 60 // guards in a publication: the most that Tor samples (guard-spec, MAX_SAMPLE_SIZE)
 	MaxAddrs      = 4  // ORPort addresses of one guard
+	MaxLayer      = 16 // pinned guards of one further layer (HSLayer2Nodes, HSLayer3Nodes)
 	MaxExclusions = 20 // guards in one order
 	MaxWriters    = 4  // agents that may contend for one gateway's lock
 	MaxNameLen    = 32 // bytes of a member or gateway name
@@ -73,7 +74,9 @@ const (
 	MemberUnreachable                          // the control port does not answer: the guards are the last good ones
 	MemberFewGuards                            // a firewall, EntryNodes or a small network leaves too few guards: the member refuses further exclusions
 	MemberOnionService                         // Tor runs at least one onion service
-	MemberTruncated                            // guards or families were left out for want of room
+	MemberTruncated                            // guards, addresses or pinned layers were left out for want of room
+	MemberGated                                // streams wait at the join gate until an order answers this incarnation (Order.Answers)
+	MemberFamiliesLeftOut                      // a guard that can matter next has a family that did not fit
 )
 
 // GuardFlags are one guard's properties (guard-spec's terms).
@@ -90,6 +93,7 @@ const (
 	GuardExcluded                               // guardring's exclusion is in force for it
 	GuardDown                                   // Tor believes that it is down
 	GuardBridge                                 // a bridge: never compared
+	GuardFamilyStated                           // FamilyIDs and Family are the whole truth as this Tor knows it, also when they are empty
 )
 
 // Guard is one sampled guard of a member.
@@ -114,8 +118,13 @@ type Publication struct {
 	NumPrimary  uint8  // how many primary guards this Tor keeps (guard-spec, NUM_PRIMARY_GUARDS)
 	PassPercent uint8  // share of listed guards that pass the member's own filter, 0 to 100
 	TorVersion  string // as GETINFO version gives it, cut to MaxNameLen
+	Role        string // what the member is for, for people: "updates", "browsing"; a name (ValidName) or ""
 	Receipt     Receipt
 	Guards      []Guard
+	// Layer2 and Layer3 are the relays that HSLayer2Nodes and HSLayer3Nodes pin
+	// (vanguards), sorted, at most MaxLayer each. They are compared and reported,
+	// never changed.
+	Layer2, Layer3 []guardstate.Fingerprint
 }
 
 // ReceiptStatus is a member's answer to an order.

@@ -12,9 +12,9 @@ var be = binary.BigEndian
 // decode replaces p's payload fields by what the payload says, reusing p's
 // slices. The binding (Attachment, Incarnation, Seq) is the record header's.
 func (p *Publication) decode(payload []byte) (skipped int, err error) {
-	*p = Publication{Member: p.Member, TorVersion: p.TorVersion, Guards: p.Guards[:0]}
+	*p = Publication{Member: p.Member, TorVersion: p.TorVersion, Role: p.Role, Guards: p.Guards[:0], Layer2: p.Layer2[:0], Layer3: p.Layer3[:0]}
 	r := newFieldReader(payload)
-	var hasMember, hasCondition, hasVersion bool
+	var hasMember, hasCondition, hasVersion, hasRole bool
 	for {
 		f, ok, err := r.next()
 		if err != nil {
@@ -43,6 +43,13 @@ func (p *Publication) decode(payload []byte) (skipped int, err error) {
 			err = p.decodeFamilyIDs(f)
 		case pubFamilies:
 			err = p.decodeFamilies(f)
+		case pubRole:
+			hasRole = true
+			err = f.name(&p.Role)
+		case pubLayer2:
+			p.Layer2, err = f.fingerprints(p.Layer2, MaxLayer)
+		case pubLayer3:
+			p.Layer3, err = f.fingerprints(p.Layer3, MaxLayer)
 		default:
 			err = r.unknown(f)
 		}
@@ -55,6 +62,9 @@ func (p *Publication) decode(payload []byte) (skipped int, err error) {
 	}
 	if !hasVersion {
 		p.TorVersion = ""
+	}
+	if !hasRole {
+		p.Role = ""
 	}
 	switch {
 	case !hasCondition:

@@ -19,6 +19,9 @@ const (
 	pubAddrs     = 6 // per address: guard, 4 or 6, port, address
 	pubFamilyIDs = 7 // per guard that has some: guard, count, IDs
 	pubFamilies  = 8 // per guard that has one: guard, count, fingerprints
+	pubRole      = 9
+	pubLayer2    = 10 // fingerprints
+	pubLayer3    = 11 // fingerprints
 
 	pubConditionSize = 8
 	pubReceiptSize   = 52
@@ -30,8 +33,8 @@ const (
 )
 
 const (
-	knownMemberFlags = uint32(MemberTruncated<<1 - 1)
-	knownGuardFlags  = uint32(GuardBridge<<1 - 1)
+	knownMemberFlags = uint32(MemberFamiliesLeftOut<<1 - 1)
+	knownGuardFlags  = uint32(GuardFamilyStated<<1 - 1)
 )
 
 // maxPublicationPayload is the room for one publication.
@@ -40,9 +43,12 @@ const maxPublicationPayload = (publicationCellSize-cellBuffersOff)/2 - recordHea
 // columns are the lengths of the columns that can be longer than there is room.
 type columns struct{ ids, families int }
 
-// What stands before those columns always fits.
+// tailSize is the most that stands behind those columns.
+const tailSize = 3*fieldHeaderSize + MaxNameLen + 2*MaxLayer*fingerprintSize
+
+// What stands before and behind those columns always fits.
 const _ = uint(maxPublicationPayload - 6*fieldHeaderSize - 2*MaxNameLen - pubConditionSize - pubReceiptSize -
-	MaxGuards*(pubGuardSize+MaxAddrs*(pubAddrSize+16)))
+	MaxGuards*(pubGuardSize+MaxAddrs*(pubAddrSize+16)) - tailSize)
 
 // check reports what is wrong with a publication that we are about to encode, or
 // how long its columns are. appendAddrs checks the addresses.
@@ -64,6 +70,8 @@ func (p *Publication) check() (columns, error) {
 		return columns{}, fmt.Errorf("publication: unknown member flags %#x", p.Flags)
 	case !validVersion(p.TorVersion):
 		return columns{}, fmt.Errorf("publication: Tor version %q: want at most %d printable ASCII characters", p.TorVersion, MaxNameLen)
+	case p.Role != "" && !ValidName(p.Role):
+		return columns{}, fmt.Errorf("publication: role %q: want %s", p.Role, NameRule)
 	case p.Receipt.Status > ReceiptFailed:
 		return columns{}, fmt.Errorf("publication: receipt status %d", p.Receipt.Status)
 	case p.Receipt.Status == ReceiptNone && p.Receipt != Receipt{}:
@@ -72,6 +80,14 @@ func (p *Publication) check() (columns, error) {
 		return columns{}, fmt.Errorf("publication: guards of an absent or refused member")
 	case len(p.Guards) > MaxGuards:
 		return columns{}, fmt.Errorf("%w: %d guards, at most %d", ErrTooLarge, len(p.Guards), MaxGuards)
+	}
+	for _, layer := range [...][]guardstate.Fingerprint{p.Layer2, p.Layer3} {
+		if len(layer) > MaxLayer {
+			return columns{}, fmt.Errorf("%w: %d pinned guards in a layer, at most %d", ErrTooLarge, len(layer), MaxLayer)
+		}
+		if i := descends(layer); i >= 0 {
+			return columns{}, fmt.Errorf("publication: pinned guard %d zero, repeated or out of order", i)
+		}
 	}
 	var seen guardSet
 	var c columns
@@ -104,12 +120,8 @@ func (c *columns) add(g *Guard) error {
 		c.ids += pubIDsSize + n*familyIDSize
 	}
 	if n := len(g.Family); n > 0 {
-		var last guardstate.Fingerprint
-		for i, f := range g.Family {
-			if f.Compare(last) <= 0 {
-				return fmt.Errorf("family member %d zero, repeated or out of order", i)
-			}
-			last = f
+		if i := descends(g.Family); i >= 0 {
+			return fmt.Errorf("family member %d zero, repeated or out of order", i)
 		}
 		if n > maxPublicationPayload/fingerprintSize {
 			return fmt.Errorf("%w: %d family members", ErrTooLarge, n)
@@ -117,6 +129,19 @@ func (c *columns) add(g *Guard) error {
 		c.families += pubFamilySize + n*fingerprintSize
 	}
 	return nil
+}
+
+// descends returns the place of the first fingerprint that is zero or not above
+// the one before it, -1 if there is none.
+func descends(list []guardstate.Fingerprint) int {
+	var last guardstate.Fingerprint
+	for i, f := range list {
+		if f.Compare(last) <= 0 {
+			return i
+		}
+		last = f
+	}
+	return -1
 }
 
 // appendTo appends the payload of p; b must have room for it, so that nothing is
@@ -147,7 +172,7 @@ func (p *Publication) appendTo(b []byte) ([]byte, error) {
 	if b, err = appendAddrs(b, p.Guards); err != nil {
 		return nil, err
 	}
-	if n, room := c.size(), cap(b)-len(b); n > room {
+	if n, room := c.size(), cap(b)-len(b)-p.tailSize(); n > room {
 		return nil, fmt.Errorf("%w: families of %d bytes, room for %d: leave some out", ErrTooLarge, n, room)
 	}
 	if c.ids > 0 {
@@ -156,7 +181,36 @@ func (p *Publication) appendTo(b []byte) ([]byte, error) {
 	if c.families > 0 {
 		b = appendFamilies(b, p.Guards, c.families)
 	}
-	return b, nil
+	if p.Role != "" {
+		b = appendField(b, pubRole, len(p.Role))
+		b = append(b, p.Role...)
+	}
+	b = appendLayer(b, pubLayer2, p.Layer2)
+	return appendLayer(b, pubLayer3, p.Layer3), nil
+}
+
+// tailSize is the room of the fields behind the columns.
+func (p *Publication) tailSize() (n int) {
+	if p.Role != "" {
+		n += fieldHeaderSize + len(p.Role)
+	}
+	for _, layer := range [...][]guardstate.Fingerprint{p.Layer2, p.Layer3} {
+		if len(layer) > 0 {
+			n += fieldHeaderSize + len(layer)*fingerprintSize
+		}
+	}
+	return n
+}
+
+func appendLayer(b []byte, tag uint16, layer []guardstate.Fingerprint) []byte {
+	if len(layer) == 0 {
+		return b
+	}
+	b = appendField(b, tag, len(layer)*fingerprintSize)
+	for i := range layer {
+		b = append(b, layer[i][:]...)
+	}
+	return b
 }
 
 func (r *Receipt) appendTo(b []byte) []byte {

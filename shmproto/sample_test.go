@@ -91,6 +91,19 @@ func samplePublication(n int, families bool) *Publication {
 	return p
 }
 
+// gatedPublication has what came with families, roles and the join gate.
+func gatedPublication() *Publication {
+	p := samplePublication(3, true)
+	p.Flags |= MemberGated | MemberFamiliesLeftOut
+	p.Role = "updates"
+	p.Layer2, p.Layer3 = fingerprints(200, 204), fingerprints(300, 300+MaxLayer)
+	for i := range p.Guards {
+		p.Guards[i].Flags |= GuardFamilyStated
+	}
+	p.Guards[2].FamilyIDs, p.Guards[2].Family = nil, nil
+	return p
+}
+
 func sampleOrder(exclusions int) *Order {
 	return &Order{
 		Epoch: Epoch{1700000000000, 9}, Term: 2, Seq: 5, Member: "default",
