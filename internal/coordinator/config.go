@@ -42,6 +42,21 @@ type Config struct {
 	// MaxExclusions: guards in one order. Default and most:
 	// shmproto.MaxExclusions.
 	MaxExclusions int
+	// Levels are compared besides the relay itself, which always is.
+	// Default DefaultLevels.
+	Levels Levels
+	// Groups are sets of relays that the operator knows to be in one hand. Each
+	// counts as a family; no gateway can contradict it.
+	Groups []Group
+	// Budgets bound what a member can ask and what can be done to it.
+	Budgets Budgets
+	// DelayMin and DelayMax: a guard that was used is moved after a random time
+	// between them, because the network provider sees changes. Both zero:
+	// defaults 10 minutes and 6 hours; both negative: at once.
+	DelayMin, DelayMax time.Duration
+	// Seed makes the random times unpredictable for guests. It is the runner's
+	// to draw; the same seed and events give the same output.
+	Seed [16]byte
 	// MinPassPercent: a member of whose listed guards fewer pass its own filter
 	// is not told to give up any. Default 30.
 	MinPassPercent int

@@ -70,6 +70,10 @@ func (c *Coordinator) Step(e Event) Ready {
 	case Violated:
 		c.begin(e.At)
 		c.violated(e)
+	case Allowed:
+		c.begin(e.At) // TO BE BUILT
+	case ConsensusRead:
+		c.begin(e.At) // TO BE BUILT
 	default:
 		panic(fmt.Sprintf("coordinator: unknown event %T", e))
 	}

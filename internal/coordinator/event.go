@@ -39,6 +39,25 @@ type GatewaySeen struct {
 	At      time.Time
 	Gateway string
 	Present bool
+	// Generation is the VM generation ID of its domain, "" while it is not
+	// known. It changes when a VM was cloned or rolled back.
+	Generation string
+}
+
+// Allowed: the operator lets a gateway's members (or one: Instance) spend more
+// than their budgets, for what is waiting now and nothing that comes later.
+type Allowed struct {
+	At       time.Time
+	Gateway  string
+	Instance string // "": all members
+}
+
+// ConsensusRead: the operator's own consensus file was read (again). What it
+// says of a relay's addresses overrules every gateway; a relay that it does not
+// list as a guard has no facts. Empty: there is no such file (any more).
+type ConsensusRead struct {
+	At     time.Time
+	Guards []Facts // sorted by relay; Subnets only
 }
 
 // Violated: a gateway wrote what the protocol forbids. The runner counts; the

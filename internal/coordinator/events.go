@@ -2,10 +2,12 @@ package coordinator
 
 import "fmt"
 
-func (Published) event()   {}
-func (Tick) event()        {}
-func (GatewaySeen) event() {}
-func (Violated) event()    {}
+func (Published) event()     {}
+func (Tick) event()          {}
+func (GatewaySeen) event()   {}
+func (Violated) event()      {}
+func (Allowed) event()       {}
+func (ConsensusRead) event() {}
 
 // String names the event without guards.
 func (e Published) String() string {
@@ -24,3 +26,9 @@ func (e GatewaySeen) String() string {
 func (e Violated) String() string {
 	return fmt.Sprintf("violated %s slot=%d: %s", e.Gateway, e.Slot, e.Reason)
 }
+
+// String names the event.
+func (e Allowed) String() string { return fmt.Sprintf("allowed %s/%s", e.Gateway, e.Instance) }
+
+// String names the event.
+func (e ConsensusRead) String() string { return fmt.Sprintf("consensus guards=%d", len(e.Guards)) }

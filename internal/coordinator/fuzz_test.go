@@ -38,7 +38,7 @@ func FuzzEvents(f *testing.F) {
 				now = now.Add(time.Duration(in.below(256)-20) * time.Duration(in.below(256)) * time.Hour)
 				h.step(Tick{now})
 			case 3:
-				h.step(GatewaySeen{now, gateway, in.below(2) == 0})
+				h.step(GatewaySeen{At: now, Gateway: gateway, Present: in.below(2) == 0})
 			case 4:
 				h.step(Violated{At: now, Gateway: gateway, Reason: "fuzz"})
 			case 5:

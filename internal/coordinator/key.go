@@ -9,12 +9,15 @@ import (
 	"guardring/internal/guardstate"
 )
 
-// Level says in what respect two guards are the same. Only LevelRelay is
-// compared so far; families and subnets are further levels of the same index.
+// Level says in what respect two guards are the same.
 type Level uint8
 
-// LevelRelay: the same relay, named by its RSA identity.
-const LevelRelay Level = 1
+// The levels, the strongest first.
+const (
+	LevelRelay  Level = 1 // the same relay, named by its RSA identity
+	LevelFamily Level = 2 // one family: a mutual list, a family ID, or a group of the operator's
+	LevelSubnet Level = 3 // one /16 (IPv4) or /32 (IPv6)
+)
 
 // String names the level as ledgers and notices do.
 func (l Level) String() string {

@@ -30,6 +30,16 @@ const (
 	NoticeEvicted     NoticeKind = "evicted"     // a retained claim had to make room for a live one
 	NoticeQuarantined NoticeKind = "quarantined" // a gateway broke the protocol Count times: no orders for it
 	NoticeReleased    NoticeKind = "released"    // a gateway's quarantine has ended
+
+	NoticeDelayed       NoticeKind = "delayed"       // Member will be told to give up a used guard at Due
+	NoticeExhausted     NoticeKind = "exhausted"     // Budget of Member is spent; Count conflicts or guards wait, Due is when it has more
+	NoticeAllowed       NoticeKind = "allowed"       // the operator lets Member spend more, once
+	NoticeContradiction NoticeKind = "contradiction" // Member and Other state different facts of relay Key: Level is not compared for it
+	NoticeClone         NoticeKind = "clone"         // Member shows the same sample as Other
+	NoticeRollback      NoticeKind = "rollback"      // Member shows a state that it had left: it was rolled back
+	NoticeFresh         NoticeKind = "fresh"         // Member has a new sample after it was named a clone: not charged
+	NoticeCleared       NoticeKind = "cleared"       // Member waited at its join gate and was answered
+	NoticeLayer         NoticeKind = "layer"         // Member and Other pin the same relay in a further layer (Count 2 or 3)
 )
 
 // Reasons of notices (Reason). They are our words, never a guest's.
@@ -50,6 +60,10 @@ const (
 	ReasonLeftSample    = "it has left the member's sample"
 	ReasonMemberLeft    = "the member has left"
 	ReasonMembersCapped = "its gateway has shown too many members"
+	ReasonBudget        = "its budget of forced changes is spent"
+	ReasonDelayed       = "it is moved after a random delay"
+	ReasonUsedBoth      = "both have used their guards, and only the same relay moves a used guard"
+	ReasonClone         = "it is a clone: run guardring-guest fresh in it"
 )
 
 // Cost is what an exclusion costs the member at the moment of the decision.
@@ -67,6 +81,10 @@ type Notice struct {
 	Member Member     `json:"member,omitzero"` // Instance is empty where a whole gateway is meant
 	Other  Member     `json:"other,omitzero"`  // who holds the guard
 	Key    Key        `json:"key,omitzero"`
+	Level  Level      `json:"level,omitempty"` // at which Key (Member's guard) and Over are the same; 0: the relay
+	Over   Key        `json:"over,omitzero"`   // Other's guard, where it is another relay
+	Budget BudgetName `json:"budget,omitempty"`
+	Due    time.Time  `json:"due,omitzero"`
 	Why    Why        `json:"why,omitempty"`        // the rule that decided
 	Stamp  Stamp      `json:"stamp,omitzero"`       // Member's claim
 	Others Stamp      `json:"other_stamp,omitzero"` // Other's claim

@@ -77,6 +77,10 @@ type Exclusion struct {
 	For Member `json:"for"`
 	// Stamp is For's claim when it was decided (zero for reserved and possible).
 	Stamp Stamp `json:"stamp,omitzero"`
+	// Level and Over: at which level, and over which guard of For's, where that is
+	// not Key itself.
+	Level Level `json:"level,omitempty"`
+	Over  Key   `json:"over,omitzero"`
 }
 
 // member names the member that the record is about.

@@ -105,7 +105,7 @@ func (s *script) line(f []string) {
 		s.now = s.now.Add(d)
 		s.print(s.h.step(Tick{s.now}))
 	case "gateway":
-		s.print(s.h.step(GatewaySeen{s.now, f[1], f[2] == "on"}))
+		s.print(s.h.step(GatewaySeen{At: s.now, Gateway: f[1], Present: f[2] == "on"}))
 	case "violate":
 		n := 1
 		if len(f) > 2 {

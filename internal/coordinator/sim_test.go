@@ -127,7 +127,7 @@ func (s *sim) random() {
 		tor.pub.Guards = before
 		s.publish(i)
 	case 9:
-		s.step(GatewaySeen{s.now, tor.gateway, s.rng.IntN(2) == 0})
+		s.step(GatewaySeen{At: s.now, Gateway: tor.gateway, Present: s.rng.IntN(2) == 0})
 	case 10:
 		s.left[i] = !s.left[i]
 		s.publish(i)
@@ -333,7 +333,7 @@ func (s *sim) settle() {
 		p := &s.tors[i].pub
 		p.Guards = p.Guards[max(0, len(p.Guards)-shmproto.MaxGuards):]
 		s.honest(i)
-		s.step(GatewaySeen{s.now, s.tors[i].gateway, true})
+		s.step(GatewaySeen{At: s.now, Gateway: s.tors[i].gateway, Present: true})
 	}
 	quiet := 0
 	for round := 0; quiet < 3; round++ {

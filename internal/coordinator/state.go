@@ -15,6 +15,37 @@ type State struct {
 	Gateways  []GatewayStatus  `json:"gateways"`
 	Members   []MemberStatus   `json:"members"`
 	Conflicts []ConflictStatus `json:"conflicts"`
+	// Contradictions: relays of which gateways state different facts.
+	Contradictions []ContradictionStatus `json:"contradictions,omitempty"`
+	// Layers: relays that several members pin in a further layer (vanguards).
+	Layers []LayerStatus `json:"layers,omitempty"`
+}
+
+// ContradictionStatus is a relay of which two members state different facts. At
+// Level it is compared with nothing.
+type ContradictionStatus struct {
+	Relay guardstate.Fingerprint `json:"relay"`
+	Level Level                  `json:"level"`
+	One   Member                 `json:"one"`
+	Other Member                 `json:"other"` // zero: the operator's consensus file
+}
+
+// LayerStatus is a relay that members pin in one layer. It is reported, nothing
+// is changed.
+type LayerStatus struct {
+	Relay   guardstate.Fingerprint `json:"relay"`
+	Layer   int                    `json:"layer"` // 2 or 3
+	Members []Member               `json:"members"`
+}
+
+// BudgetStatus is what is left of one budget of a member.
+type BudgetStatus struct {
+	Name  BudgetName `json:"name"`
+	Left  int        `json:"left"`
+	Burst int        `json:"burst"`
+	Next  time.Time  `json:"next,omitzero"` // when it has one more; zero: it is full
+	// Waiting: what the empty budget keeps from being done: conflicts, or guards.
+	Waiting int `json:"waiting,omitempty"`
 }
 
 // GatewayStatus is one gateway.
@@ -42,7 +73,13 @@ type MemberStatus struct {
 	Seq         shmproto.Seq         `json:"seq"`           // of the publication
 	Seen        time.Time            `json:"seen,omitzero"` // when it came
 	TorVersion  string               `json:"tor_version,omitempty"`
-	Guards      []GuardStatus        `json:"guards"` // shown, claimed or excluded; first the shown ones in order of preference
+	Role        string               `json:"role,omitempty"`
+	Budgets     []BudgetStatus       `json:"budgets,omitempty"`
+	Allowed     time.Time            `json:"allowed,omitzero"`     // the operator's leave to spend more, not spent yet
+	CloneOf     Member               `json:"clone_of,omitzero"`    // shows the same sample as this member, which was there before
+	RolledBack  time.Time            `json:"rolled_back,omitzero"` // when it came back with a state that it had left
+	Gated       bool                 `json:"gated,omitempty"`      // its streams wait at its join gate
+	Guards      []GuardStatus        `json:"guards"`               // shown, claimed or excluded; first the shown ones in order of preference
 	Order       OrderStatus          `json:"order"`
 	Excess      int                  `json:"excess,omitempty"` // guards beyond the claims: they protect nothing
 	Stuck       string               `json:"stuck,omitempty"`  // why it is in conflict and not told to move
@@ -71,7 +108,10 @@ type OrderStatus struct {
 
 // ConflictStatus is one member's claim on what another had first.
 type ConflictStatus struct {
-	Key    Key       `json:"key"`
+	Key    Key       `json:"key"`           // Mover's guard
+	Level  Level     `json:"level"`         // in what respect it and Over are the same
+	Over   Key       `json:"over,omitzero"` // Holder's guard, where it is another relay
+	Due    time.Time `json:"due,omitzero"`  // Mover will be told then
 	Holder Member    `json:"holder"`        // had it first and stays
 	Since  Stamp     `json:"since"`         // Holder's claim
 	Mover  Member    `json:"mover"`         // came later

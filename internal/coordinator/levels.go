@@ -1,0 +1,67 @@
+package coordinator
+
+import (
+	"time"
+
+	"guardring/internal/guardstate"
+)
+
+// Levels is a set of levels: what two guards are compared by.
+type Levels uint8
+
+// The sets of levels. The relay itself is always compared.
+const (
+	WithFamily Levels = 1 << iota // mutual family lists, family IDs, the operator's groups
+	WithSubnet                    // /16 of IPv4, /32 of IPv6, over all ORPort addresses
+	RelayOnly  Levels = 0x80      // neither; zero means DefaultLevels
+)
+
+// DefaultLevels is what a zero Config.Levels means.
+const DefaultLevels = WithFamily
+
+// Group is a set of relays in one hand, as the operator says.
+type Group struct {
+	Name   string                   `json:"name"`
+	Relays []guardstate.Fingerprint `json:"relays"`
+}
+
+// Budget is a token bucket: Join tokens when the member is first seen (more than
+// Burst is allowed), then one more each Every up to Burst.
+type Budget struct {
+	Join  int           `json:"join"`
+	Every time.Duration `json:"every"`
+	Burst int           `json:"burst"`
+}
+
+// Budgets are one member's. A zero Budget means its default.
+type Budgets struct {
+	NewClaims     Budget `json:"new_claims"`     // guards newly claimed; what our own order leads to is free. Default 3, 1 day, 3
+	SampleChanges Budget `json:"sample_changes"` // guards new in the sample, and changed facts of one. Default 20, 12 h, 6
+	ForcedUnused  Budget `json:"forced_unused"`  // primaries never used that the member is told to give up. Default 3, 7 days, 3
+	ForcedUsed    Budget `json:"forced_used"`    // used guards that it is told to give up. Default 1, 60 days, 1
+	// ForcedUsedPerYear bounds ForcedUsed over 365 days. Default 2.
+	ForcedUsedPerYear int `json:"forced_used_per_year"`
+}
+
+// BudgetName names a budget in records, notices and status.
+type BudgetName string
+
+// The budgets.
+const (
+	BudgetNewClaims     BudgetName = "new-claims"
+	BudgetSampleChanges BudgetName = "sample-changes"
+	BudgetForcedUnused  BudgetName = "forced-unused"
+	BudgetForcedUsed    BudgetName = "forced-used"
+	BudgetExclusions    BudgetName = "exclusions"
+)
+
+// Facts are what is known of a relay besides its name: what levels above the
+// relay compare. A nil field was not stated.
+type Facts struct {
+	Relay     guardstate.Fingerprint   `json:"relay"`
+	Subnets   []Key                    `json:"subnets,omitempty"`    // of its ORPort addresses, sorted
+	FamilyIDs []Key                    `json:"family_ids,omitempty"` // sorted
+	Family    []guardstate.Fingerprint `json:"family,omitempty"`     // its declared list, sorted
+	// FamilyStated: FamilyIDs and Family are the whole truth, also when empty.
+	FamilyStated bool `json:"family_stated,omitempty"`
+}
