@@ -28,7 +28,7 @@ var roles = map[string]role{
 	"internal/sockpath": ground, "internal/statussock": ground, "internal/version": ground,
 	"host-agent/rundir": ground, "shmproto/ivshmem": ground,
 
-	"internal/guardstate": protocol, "shmproto": protocol,
+	"internal/consensus": protocol, "internal/guardstate": protocol, "shmproto": protocol,
 
 	"internal/coordinator": core, "internal/coordinator/election": core, "guest-agent/rotation": core,
 
