@@ -68,15 +68,15 @@ type MemberFlags uint32
 
 // The flags of a member.
 const (
-	MemberDormant      MemberFlags = 1 << iota // Tor is dormant: nothing in use does not mean "left"
-	MemberAmbiguous                            // the agent has not seen this Tor's primaries being chosen: some guards are PossiblePrimary
-	MemberNoConsensus                          // Tor has no live consensus
-	MemberUnreachable                          // the control port does not answer: the guards are the last good ones
-	MemberFewGuards                            // a firewall, EntryNodes or a small network leaves too few guards: the member refuses further exclusions
-	MemberOnionService                         // Tor runs at least one onion service
-	MemberTruncated                            // guards, addresses or pinned layers were left out for want of room
-	MemberGated                                // streams wait at the join gate until an order answers this incarnation (Order.Answers)
-	MemberFamiliesLeftOut                      // a guard that can matter next has a family that did not fit
+	MemberDormant         MemberFlags = 1 << iota // Tor is dormant: nothing in use does not mean "left"
+	MemberAmbiguous                               // the agent has not seen this Tor's primaries being chosen: some guards are PossiblePrimary
+	MemberNoConsensus                             // Tor has no live consensus
+	MemberUnreachable                             // the control port does not answer: the guards are the last good ones
+	MemberFewGuards                               // a firewall, EntryNodes or a small network leaves too few guards: the member refuses further exclusions
+	MemberOnionService                            // Tor runs at least one onion service
+	MemberTruncated                               // guards, addresses or pinned layers were left out for want of room
+	MemberGated                                   // streams wait at the join gate until an order answers this incarnation (Order.Answers)
+	MemberFamiliesLeftOut                         // a guard that can matter next has a family that did not fit
 )
 
 // GuardFlags are one guard's properties (guard-spec's terms).
