@@ -63,7 +63,12 @@ func ConfigKeys() []string {
 		optionOR, "ReachableAddresses", "FascistFirewall", "FirewallPorts",
 		"NumEntryGuards", "NumDirectoryGuards", "NumPrimaryGuards",
 		"ClientUseIPv4", "ClientUseIPv6", "UseEntryGuards",
+		optionLayer2, optionLayer3,
 	}
 }
 
-const optionOR = "ReachableORAddresses"
+const (
+	optionOR     = "ReachableORAddresses"
+	optionLayer2 = "HSLayer2Nodes"
+	optionLayer3 = "HSLayer3Nodes"
+)

@@ -27,6 +27,7 @@ type fakeTor struct {
 	relays  map[guardstate.Fingerprint]guardstate.Relay
 	network int // further guards of the network, all reachable with accept *:*
 	live    bool
+	params  guardstate.Params
 	dormant bool
 	circ    map[guardstate.CircuitID]guardstate.Circuit
 	streams map[string]guardstate.CircuitID
@@ -240,7 +241,7 @@ func (f *fakeTor) query(q Query) Event {
 		}
 		return e
 	case QueryConsensus:
-		return Consensus{Live: f.live}
+		return Consensus{Live: f.live, Params: f.params}
 	case QueryRelays:
 		var e Relays
 		for _, fp := range q.Relays {

@@ -165,6 +165,9 @@ func (m *Machine) poll() {
 	if m.pollAt.IsZero() || !m.now.Before(m.pollAt) {
 		m.pollAt = m.now.Add(m.cfg.PollEvery)
 		m.want(QueryEntryGuards, QueryCircuits)
+		if m.tor.undescribed { // no event tells when Tor has fetched a microdescriptor
+			m.want(QueryRelays)
+		}
 		clear(m.closing) // what Tor has not closed by now, because a stream had come, is tried again
 	}
 	if !m.now.Before(m.writeAt) {

@@ -44,6 +44,7 @@ type tor struct {
 	consensusRead bool
 	params        guardstate.Params
 	relays        map[guardstate.Fingerprint]guardstate.Relay
+	undescribed   bool // a listed relay had no microdescriptor when it was asked for last
 	network       []guardstate.Relay
 	networkRead   bool // of the present consensus
 	userPass      int  // how many guards of network pass the user's own filter
@@ -231,10 +232,14 @@ func (t *tor) filter(p guardstate.Policy) guardstate.Filter {
 
 func (m *Machine) readRelays(rs []guardstate.Relay) {
 	t := &m.tor
+	t.undescribed = false
 	for _, r := range rs {
-		if old, ok := t.relays[r.Fingerprint]; ok && len(r.Addrs) == 0 && !t.live {
+		t.undescribed = t.undescribed || r.Listed && !r.FamilyKnown
+		old, ok := t.relays[r.Fingerprint]
+		if ok && len(r.Addrs) == 0 && !t.live {
 			r = old // no live consensus: what was known is better than nothing
 		}
+		r = keepFamily(r, old)
 		t.relays[r.Fingerprint] = r
 	}
 	for _, f := range m.askedRelays {

@@ -89,6 +89,7 @@ func (m *Machine) publication() shmproto.Publication {
 	t.remember(prim)
 	p.Flags = m.memberFlags(prim)
 	p.Guards = m.guards(prim, &p.Flags)
+	p.Layer2, p.Layer3 = t.layer(optionLayer2, &p.Flags), t.layer(optionLayer3, &p.Flags)
 	return p
 }
 
@@ -111,10 +112,6 @@ func (m *Machine) memberFlags(prim guardstate.Primaries) shmproto.MemberFlags {
 	return f
 }
 
-// familyRoom bounds the families of a publication, in bytes: with 60 guards and
-// their addresses the rest of a publication's 32 KiB stays free.
-const familyRoom = 24000
-
 func (m *Machine) guards(prim guardstate.Primaries, flags *shmproto.MemberFlags) []shmproto.Guard {
 	t := &m.tor
 	used := t.inUse()
@@ -125,7 +122,6 @@ func (m *Machine) guards(prim guardstate.Primaries, flags *shmproto.MemberFlags)
 			}
 		}
 	}
-	room := familyRoom
 	var out []shmproto.Guard
 	for _, g := range t.entry {
 		if slices.ContainsFunc(out, func(o shmproto.Guard) bool { return o.Fingerprint == g.Fingerprint }) {
@@ -136,15 +132,12 @@ func (m *Machine) guards(prim guardstate.Primaries, flags *shmproto.MemberFlags)
 			break
 		}
 		r := t.relays[g.Fingerprint]
-		o := shmproto.Guard{Fingerprint: g.Fingerprint, Addrs: slices.Clone(r.Addrs)}
+		o := shmproto.Guard{Fingerprint: g.Fingerprint}
+		if !t.bridges() { // a bridge's address is a secret, and a transport's is nobody's
+			o.Addrs = slices.Clone(r.Addrs)
+		}
 		if len(o.Addrs) > shmproto.MaxAddrs {
 			o.Addrs = o.Addrs[:shmproto.MaxAddrs]
-			*flags |= shmproto.MemberTruncated
-		}
-		if need := 32*len(r.FamilyIDs) + 20*len(r.Family); need <= room {
-			o.FamilyIDs, o.Family = slices.Clone(r.FamilyIDs), slices.Clone(r.Family)
-			room -= need
-		} else {
 			*flags |= shmproto.MemberTruncated
 		}
 		set := func(cond bool, bit shmproto.GuardFlags) {
@@ -160,9 +153,10 @@ func (m *Machine) guards(prim guardstate.Primaries, flags *shmproto.MemberFlags)
 		set(used[g.Fingerprint], shmproto.GuardInUse)
 		set(m.excluded(g.Fingerprint) && t.split.Own != nil, shmproto.GuardExcluded)
 		set(g.Status == guardstate.EntryGuardDown || t.down[g.Fingerprint], shmproto.GuardDown)
-		set(t.conf.Value("UseBridges") == "1", shmproto.GuardBridge)
+		set(t.bridges(), shmproto.GuardBridge)
 		out = append(out, o)
 	}
+	m.stateFamilies(out, flags)
 	return out
 }
 
@@ -170,6 +164,7 @@ func (m *Machine) guards(prim guardstate.Primaries, flags *shmproto.MemberFlags)
 func samePublication(a, b *shmproto.Publication) bool {
 	return a.Member == b.Member && a.State == b.State && a.Selection == b.Selection && a.Flags == b.Flags &&
 		a.NumPrimary == b.NumPrimary && a.PassPercent == b.PassPercent && a.TorVersion == b.TorVersion &&
+		slices.Equal(a.Layer2, b.Layer2) && slices.Equal(a.Layer3, b.Layer3) &&
 		slices.EqualFunc(a.Guards, b.Guards, func(g, h shmproto.Guard) bool {
 			return g.Fingerprint == h.Fingerprint && g.Flags == h.Flags && slices.Equal(g.Addrs, h.Addrs) &&
 				slices.Equal(g.FamilyIDs, h.FamilyIDs) && slices.Equal(g.Family, h.Family)

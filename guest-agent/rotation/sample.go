@@ -81,7 +81,7 @@ func (t *tor) inUse() map[guardstate.Fingerprint]bool {
 // selection says which selection of the state file GETINFO entry-guards shows:
 // it lists the active one only and does not name it.
 func (t *tor) selection() shmproto.Selection {
-	if t.conf.Value("UseBridges") == "1" {
+	if t.bridges() {
 		return shmproto.SelectionBridges
 	}
 	if len(t.entry) == 0 {
@@ -105,6 +105,9 @@ func (t *tor) selection() shmproto.Selection {
 	}
 	return best
 }
+
+// bridges reports whether this Tor's guards are bridges.
+func (t *tor) bridges() bool { return t.conf.Value("UseBridges") == "1" }
 
 // relay reports whether this Tor is a relay: any ORPort but 0.
 func (t *tor) relay() bool {

@@ -22,7 +22,7 @@ func (m *Machine) target() (ex []exclusion, reason shmproto.ReceiptReason, ok bo
 		return nil, shmproto.ReasonRelay, true
 	case m.cfg.Observe:
 		return nil, shmproto.ReasonObserve, true
-	case t.conf.Value("UseBridges") == "1":
+	case t.bridges():
 		return nil, shmproto.ReasonBridges, true
 	case len(want) > maxExclusions:
 		return nil, shmproto.ReasonTooFewGuards, true

@@ -229,7 +229,7 @@ func reasonName(r shmproto.ReceiptReason) string {
 
 func flagNames(f shmproto.MemberFlags) []string {
 	out := []string{}
-	for i, name := range []string{"dormant", "primaries-ambiguous", "no-consensus", "control-port-away", "few-guards", "onion-service", "truncated"} {
+	for i, name := range []string{"dormant", "primaries-ambiguous", "no-consensus", "control-port-away", "few-guards", "onion-service", "truncated", "gated", "families-left-out"} {
 		if f&(1<<i) != 0 {
 			out = append(out, name)
 		}

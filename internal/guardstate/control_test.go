@@ -121,7 +121,7 @@ func TestParseRelay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Relay{Fingerprint: mustFP(fpA), Nickname: "guard0", Listed: true,
+	want := Relay{Fingerprint: mustFP(fpA), Nickname: "guard0", Listed: true, FamilyKnown: true,
 		Addrs:  []netip.AddrPort{netip.MustParseAddrPort("127.10.0.1:5001"), netip.MustParseAddrPort("[::1]:5002"), netip.MustParseAddrPort("[2001:db8::7]:443")},
 		Family: []Fingerprint{mustFP(fpA), mustFP(fpB)}, FamilyIDs: [][32]byte{{}}}
 	if d := cmp.Diff(want, r, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); d != "" {
@@ -187,7 +187,7 @@ func TestNumPrimary(t *testing.T) {
 			t.Errorf("%+v: %d", c, got)
 		}
 	}
-	if p := ParseParams("params a=1 guard-n-primary-guards=4 guard-n-primary-guards-to-use=x use-family-ids=1"); p != (Params{NPrimaryGuards: 4, UseFamilyIDs: 1}) {
+	if p := ParseParams("params a=1 guard-n-primary-guards=4 guard-n-primary-guards-to-use=x use-family-ids=0 use-family-lists=1"); p != (Params{NPrimaryGuards: 4, IgnoreFamilyIDs: true}) {
 		t.Errorf("%+v", p)
 	}
 }

@@ -44,6 +44,13 @@ func (s NodeSet) Empty() bool {
 	return len(s.fingerprints)+len(s.nicknames)+len(s.countries)+len(s.prefixes) == 0
 }
 
+// Fingerprints lists the relays that the set names by fingerprint, sorted.
+func (s NodeSet) Fingerprints() []Fingerprint {
+	out := slices.Clone(s.fingerprints)
+	slices.SortFunc(out, Fingerprint.Compare)
+	return slices.Compact(out)
+}
+
 // Countries reports whether countries must be known to evaluate the set.
 func (s NodeSet) Countries() bool { return len(s.countries) > 0 }
 

@@ -11,8 +11,9 @@ type Params struct {
 	NPrimaryGuards         int // guard-n-primary-guards (3)
 	NPrimaryDirGuardsToUse int // guard-n-primary-dir-guards-to-use (3)
 	NPrimaryGuardsToUse    int // guard-n-primary-guards-to-use (1)
-	UseFamilyLists         int // use-family-lists
-	UseFamilyIDs           int // use-family-ids
+	// use-family-lists=0 and use-family-ids=0: such declarations make no family (both
+	// are 1 where the consensus does not say).
+	IgnoreFamilyLists, IgnoreFamilyIDs bool
 }
 
 // ParseParams reads a consensus' params line, with or without "params " (dir-spec).
@@ -23,15 +24,19 @@ func ParseParams(line string) Params {
 		"guard-n-primary-guards":            &p.NPrimaryGuards,
 		"guard-n-primary-dir-guards-to-use": &p.NPrimaryDirGuardsToUse,
 		"guard-n-primary-guards-to-use":     &p.NPrimaryGuardsToUse,
-		"use-family-lists":                  &p.UseFamilyLists,
-		"use-family-ids":                    &p.UseFamilyIDs,
 	}
+	ignored := map[string]*bool{"use-family-lists": &p.IgnoreFamilyLists, "use-family-ids": &p.IgnoreFamilyIDs}
 	for _, word := range strings.Fields(strings.TrimPrefix(line, "params ")) {
 		key, value, _ := strings.Cut(word, "=")
+		n, err := strconv.ParseInt(value, 10, 32)
+		if err != nil || n < 0 {
+			continue
+		}
 		if f := fields[key]; f != nil {
-			if n, err := strconv.ParseInt(value, 10, 32); err == nil && n >= 0 {
-				*f = int(n)
-			}
+			*f = int(n)
+		}
+		if f := ignored[key]; f != nil {
+			*f = n == 0
 		}
 	}
 	return p

@@ -18,11 +18,14 @@ type Relay struct {
 	Addrs       []netip.AddrPort // every ORPort address, IPv4 first, sorted, without repetition; nil if unknown
 	FamilyIDs   [][32]byte       // ed25519 family identities, sorted
 	Family      []Fingerprint    // declared family list, sorted; nicknames are left out, as Tor never matches an unresolved one
-	Country     string           // two lower-case letters, "" if not asked for or unknown
+	// FamilyKnown: FamilyIDs and Family are all that the relay's microdescriptor
+	// declares. Not so while Tor has no microdescriptor, or if there are too many to read.
+	FamilyKnown bool
+	Country     string // two lower-case letters, "" if not asked for or unknown
 }
 
-// Limits of one relay. A microdescriptor with more is read in part: the rest
-// could only add family members.
+// Limits of one relay. A microdescriptor with more is read in part, and its family
+// is not known then.
 const (
 	maxRelayAddrs = 8
 	maxFamily     = 1024
@@ -45,6 +48,7 @@ func ParseRelay(ns, md string) (Relay, error) {
 		}
 		return Relay{}, nil
 	}
+	r.FamilyKnown = strings.TrimSpace(md) != ""
 	for _, line := range lines(md) {
 		r.mdLine(line)
 	}
@@ -85,7 +89,11 @@ func (r *Relay) mdLine(line string) {
 	case strings.HasPrefix(line, "family "):
 		for _, name := range strings.Fields(line)[1:] {
 			fp, err := ParseFingerprint(name)
-			if err == nil && !fp.IsZero() && len(r.Family) < maxFamily {
+			switch {
+			case err != nil || fp.IsZero():
+			case len(r.Family) == maxFamily:
+				r.FamilyKnown = false
+			default:
 				r.Family = append(r.Family, fp)
 			}
 		}
@@ -93,7 +101,11 @@ func (r *Relay) mdLine(line string) {
 		for _, id := range strings.Fields(line)[1:] {
 			b64, ok := strings.CutPrefix(id, "ed25519:")
 			key, err := base64.RawStdEncoding.DecodeString(b64)
-			if ok && err == nil && len(key) == 32 && len(r.FamilyIDs) < maxFamilyIDs {
+			switch {
+			case !ok || err != nil || len(key) != 32:
+			case len(r.FamilyIDs) == maxFamilyIDs:
+				r.FamilyKnown = false
+			default:
 				r.FamilyIDs = append(r.FamilyIDs, [32]byte(key))
 			}
 		}
