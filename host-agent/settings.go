@@ -93,10 +93,42 @@ func serverConfig(cfg config.Config) server.Config {
 }
 
 func runnerConfig(cfg config.Config) runner.Config {
-	return runner.Config{
+	r := runner.Config{
 		RunDir: cfg.RunDir, LedgerDir: cfg.LedgerDir, Policy: coordinator.Policy(cfg.Policy),
 		Heartbeat: cfg.Heartbeat, Rescan: cfg.Rescan, Retention: cfg.Retention, Hold: cfg.Hold,
 		ShowFingerprints: cfg.ShowFingerprints, StatusMode: fs.FileMode(cfg.StatusMode),
+		Levels: coordinator.RelayOnly, Budgets: budgets(cfg.Budgets), DelayMin: cfg.Delay.Least, DelayMax: cfg.Delay.Most,
+		Consensus: cfg.Consensus, JournalSize: int64(cfg.JournalSize),
+	}
+	for _, l := range cfg.Levels {
+		switch l {
+		case "family":
+			r.Levels |= coordinator.WithFamily
+		case "subnet":
+			r.Levels |= coordinator.WithSubnet
+		}
+	}
+	if r.Levels != coordinator.RelayOnly {
+		r.Levels &^= coordinator.RelayOnly
+	}
+	for _, g := range cfg.Groups {
+		r.Groups = append(r.Groups, coordinator.Group{Name: g.Name, Relays: g.Relays})
+	}
+	if r.DelayMax == 0 {
+		r.DelayMin, r.DelayMax = -1, -1 // at once; zero would be the default
+	}
+	return r
+}
+
+func budgets(b config.Budgets) coordinator.Budgets {
+	one := func(b config.Budget) coordinator.Budget {
+		return coordinator.Budget{Join: b.Join, Every: b.Every, Burst: int(b.Burst)}
+	}
+	return coordinator.Budgets{
+		NewClaims: one(b.NewClaims), SampleChanges: one(b.SampleChanges),
+		ForcedUnused: one(b.ForcedUnused), ForcedUsed: one(b.ForcedUsed),
+		ForcedUsedPerYear: int(b.ForcedUsedPerYear),
+		CausedMost:        int(b.Caused.Most), CausedWithin: b.Caused.Within,
 	}
 }
 

@@ -166,6 +166,8 @@ func (s *stage) before(ctx context.Context) (snapshot, error) {
 // work runs guardring and waits for the outcome.
 func (s *stage) work(ctx context.Context, before snapshot) (report, error) {
 	s.say("starting guardring run (policy %s) and three guardring-guest run", s.cfg.policy)
+	s.say("  (delay and budgets are switched off here: a used guard is moved at once, so that you see it move;")
+	s.say("  by default that waits for 10 minutes to 6 hours, because your network provider sees the change)")
 	working, cancel := context.WithTimeout(ctx, workTimeout)
 	defer cancel()
 	started := time.Now()

@@ -1,16 +1,29 @@
 package rig
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"strings"
 )
+
+// AtOnce has guards moved without delay, and as many as need be: for scenarios that are about something else than delay and budgets.
+const AtOnce = `delay: {least: 0s, most: 0s}
+budgets:
+  new-claims: {burst: unlimited}
+  sample-changes: {burst: unlimited}
+  forced-unused: {burst: unlimited}
+  forced-used: {burst: unlimited}
+  forced-used-per-year: unlimited
+  caused: {most: unlimited}
+`
 
 // config is the host's configuration file. The heartbeat is short, so that a standby takes over within a second.
 func (r *Rig) config() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "run-dir: %s\nledger-dir: %s\npolicy: %s\nheartbeat: 200ms\nrescan: 1s\nshow-fingerprints: true\n",
 		r.RunDir(), r.LedgerDir(), r.Policy)
+	b.WriteString(cmp.Or(r.Protection, AtOnce))
 	if r.DescriptorStore {
 		b.WriteString("descriptor-store: true\n")
 	}

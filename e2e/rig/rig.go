@@ -28,6 +28,9 @@ type Rig struct {
 	Dir string
 	// Policy is observe or disjoint.
 	Policy string
+	// Protection are the lines of the host's configuration about levels, delay and budgets; "" is AtOnce. Call
+	// WriteHostConfig after a change.
+	Protection string
 	// DescriptorStore has the server use a service manager's descriptor store.
 	DescriptorStore bool
 	// Gateways in the order of the configuration.

@@ -41,6 +41,12 @@ type Config struct {
 	Rescan           time.Duration `yaml:"rescan"`            // 100ms to 10m; how often everything is looked at without a doorbell
 	Retention        time.Duration `yaml:"retention"`         // how long claims of what was left or is away stay
 	Hold             time.Duration `yaml:"hold"`              // least time of an exclusion
+	Levels           []Level       `yaml:"levels"`            // compared besides the relay itself
+	Groups           []RelayGroup  `yaml:"groups"`            // relays in one hand, as the operator knows
+	Consensus        string        `yaml:"consensus"`         // file that verifies relays' addresses; absolute; "" for none
+	Delay            Delay         `yaml:"delay"`             // before a used guard is moved
+	Budgets          Budgets       `yaml:"budgets"`           // of each member
+	JournalSize      Size          `yaml:"journal-size"`      // of one of the two segments in RUN/host/journal
 	ShowFingerprints bool          `yaml:"show-fingerprints"` // whole fingerprints in logs and status
 	StatusMode       Mode          `yaml:"status-mode"`       // of the status sockets
 	DescriptorStore  bool          `yaml:"descriptor-store"`  // keep descriptors in systemd's store
@@ -61,10 +67,11 @@ type Gateway struct {
 
 // Default returns the configuration of an empty file.
 func Default() Config {
-	const day = 24 * time.Hour
 	return Config{
 		RunDir: rundir.Default, LedgerDir: "/var/lib/guardring", Policy: "observe",
 		Heartbeat: time.Second, Rescan: 5 * time.Second, Retention: 60 * day, Hold: 120 * day,
+		Levels: []Level{"family"}, Groups: []RelayGroup{}, Delay: Delay{10 * time.Minute, 6 * time.Hour},
+		Budgets: defaultBudgets(), JournalSize: 4 << 20,
 		StatusMode: 0o600, GatewaysDir: "gateways.d", Gateways: []Gateway{},
 	}
 }
@@ -130,10 +137,18 @@ func (c *Config) Check(r *configfile.Report) {
 			r.Fault(key, fmt.Sprintf("%q is not an absolute path", dir), "begin it with /")
 		}
 	}
+	if c.Consensus != "" && !filepath.IsAbs(c.Consensus) {
+		r.Fault("consensus", fmt.Sprintf("%q is not an absolute path", c.Consensus), "begin it with /, or write \"\" for none")
+	}
+	checkGroups(r, c.Groups)
+	checkJournalSize(r, c.JournalSize)
 	between(r, "heartbeat", c.Heartbeat, 100*time.Millisecond, time.Minute)
 	between(r, "rescan", c.Rescan, 100*time.Millisecond, 10*time.Minute)
-	between(r, "retention", c.Retention, time.Hour, 400*24*time.Hour)
-	between(r, "hold", c.Hold, time.Hour, 400*24*time.Hour)
+	between(r, "retention", c.Retention, time.Hour, 400*day)
+	between(r, "hold", c.Hold, time.Hour, 400*day)
+	if c.Delay.Most > c.Retention {
+		r.Fault("delay.most", configfile.FormatDuration(c.Delay.Most)+" is longer than the retention, "+configfile.FormatDuration(c.Retention), "shorten it")
+	}
 }
 
 func between(r *configfile.Report, key string, d, least, most time.Duration) {
@@ -160,11 +175,7 @@ var policies = []string{"observe", "disjoint"}
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (p *Policy) UnmarshalText(b []byte) error {
 	if !slices.Contains(policies, string(b)) {
-		hint := ""
-		if near := configfile.Nearest(string(b), policies); near != "" {
-			hint = fmt.Sprintf("; did you mean %q?", near)
-		}
-		return fmt.Errorf("%q is no policy: observe or disjoint%s", b, hint)
+		return fmt.Errorf("%q is no policy: observe or disjoint%s", b, didYouMean(string(b), policies))
 	}
 	*p = Policy(b)
 	return nil

@@ -20,12 +20,15 @@ func TestExampleIsTheDefault(t *testing.T) {
 		t.Error(d)
 	}
 	// The commented gateway is valid too, where the user exists.
-	text := strings.NewReplacer("gateways: []", "gateways:", "\n#  - ", "\n  - ", "\n#    ", "\n    ", "libvirt-qemu", "0", "root ", "0 ").Replace(Example)
+	text := strings.NewReplacer("gateways: []", "gateways:", "\ngroups: []", "\ngroups:", "\n#  - ", "\n  - ", "\n#    ", "\n    ", "libvirt-qemu", "0", "root ", "0 ").Replace(Example)
 	cfg = Default()
 	if err := configfile.Parse("guardring.yaml", []byte(text), &cfg); err != nil {
 		t.Fatal(err)
 	}
 	want := Gateway{Name: "updates", Mode: 0o660, AllowUsers: []User{0}, AllowGroups: []Group{}}
+	if len(cfg.Groups) != 1 || cfg.Groups[0].Name != "some-operator" || len(cfg.Groups[0].Relays) != 2 {
+		t.Errorf("%+v", cfg.Groups)
+	}
 	if len(cfg.Gateways) != 1 || !cmp.Equal(want, cfg.Gateways[0]) {
 		t.Errorf("%+v", cfg.Gateways)
 	}
@@ -94,6 +97,68 @@ G:2: mod: unknown key (did you mean "mode"?)`, "F:", path+":")
 		t.Fatal("no error")
 	}
 	if d := cmp.Diff(want, err.Error()); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestEveryFaultOfTheProtection(t *testing.T) {
+	a := strings.Repeat("A", 40)
+	path := write(t, t.TempDir(), "g.yaml", `levels: [relay, famly]
+groups:
+  - name: one
+    relays: [`+a+`]
+  - name: one
+    relays: [`+a+", "+a+`]
+  - name: a/b
+    relays: [12, `+a+`]
+consensus: cached-consensus
+delay: {least: 2h, most: 1h}
+budgets:
+  new-claims: {join: -1, every: 1s, burst: 0}
+  forced-used: {burst: infinite, each: 1d}
+  caused: {most: unlimited, within: 500d}
+journal-size: 4M
+`)
+	_, err := Load(path)
+	want := strings.ReplaceAll(`F:1: levels[1]: "famly" is no level: family or subnet, [] for the relay alone; did you mean "family"?
+F:4: groups[0].relays: has 1 relays (list 2 to 1024 fingerprints of 40 hexadecimal digits)
+F:5: groups[1].name: a group "one" was listed before (join the two, or rename one)
+F:6: groups[1].relays[1]: AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA is listed twice (remove one of the two)
+F:7: groups[2].name: "a/b" is no name (write 1 to 32 letters, digits and . _ -, beginning with a letter or digit)
+F:8: groups[2].relays[0]: fingerprint of 2 characters, want 40 hexadecimal digits
+F:9: consensus: "cached-consensus" is not an absolute path (begin it with /, or write "" for none)
+F:10: delay.least: 2h0m0s is more than most, 1h0m0s (write the smaller one here; 0s in both moves at once)
+F:12: budgets.new-claims.burst: "0" is no limit: 1 to 10000, or unlimited
+F:12: budgets.new-claims.join: -1 is out of range (want 0 to 10000)
+F:12: budgets.new-claims.every: 1s is out of range (want 1m0s to 400d)
+F:13: budgets.forced-used.burst: "infinite" is no limit: 1 to 10000, or unlimited
+F:13: budgets.forced-used.each: unknown key (known keys: join, every, burst)
+F:14: budgets.caused.within: 500d is out of range (want 1m0s to 400d)
+F:15: journal-size: "4M" is no size: a whole number with KiB, MiB or GiB, such as 4MiB`, "F:", path+":")
+	if err == nil {
+		t.Fatal("no error")
+	}
+	if d := cmp.Diff(want, err.Error()); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestProtection(t *testing.T) {
+	path := write(t, t.TempDir(), "g.yaml", `levels: []
+delay: {least: 0s, most: 0s}
+budgets:
+  forced-used: {burst: unlimited}
+journal-size: 1MiB
+`)
+	cfg, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.Levels, want.Delay, want.JournalSize = []Level{}, Delay{}, 1<<20
+	want.Budgets.ForcedUsed.Burst = NoLimit // the rest of the budget is its default
+	want.GatewaysDir = cfg.GatewaysDir
+	if d := cmp.Diff(want, cfg); d != "" {
 		t.Error(d)
 	}
 }

@@ -21,6 +21,16 @@ type Config struct {
 	Rescan time.Duration
 	// Retention and Hold go to the core; 0 is its default.
 	Retention, Hold time.Duration
+	// Levels, Groups, Budgets, DelayMin and DelayMax go to the core (see there).
+	Levels             coordinator.Levels
+	Groups             []coordinator.Group
+	Budgets            coordinator.Budgets
+	DelayMin, DelayMax time.Duration
+	// Consensus is a file that verifies relays' addresses; absolute; "": none.
+	Consensus string
+	// JournalSize is how large one of the journal's two segments grows, in bytes;
+	// 0 is 4 MiB.
+	JournalSize int64
 	// ShowFingerprints puts guards into the log.
 	ShowFingerprints bool
 	// StatusMode is the mode of RUN/coordinator.N.sock; 0 is 0600.
@@ -41,6 +51,7 @@ func (c *Config) validate() error {
 	setDefault(&c.Heartbeat, time.Second)
 	setDefault(&c.Rescan, 5*time.Second)
 	setDefault(&c.StatusMode, 0o600)
+	setDefault(&c.JournalSize, 4<<20)
 	setDefault(&c.DoorbellBurst, 64)
 	setDefault(&c.DoorbellRate, 20)
 	setDefault(&c.LedgerBurst, 64)
@@ -51,6 +62,12 @@ func (c *Config) validate() error {
 	}
 	if !filepath.IsAbs(c.LedgerDir) {
 		errs = append(errs, fmt.Errorf("ledger directory %q: must be an absolute path", c.LedgerDir))
+	}
+	if c.Consensus != "" && !filepath.IsAbs(c.Consensus) {
+		errs = append(errs, fmt.Errorf("consensus file %q: must be an absolute path", c.Consensus))
+	}
+	if c.JournalSize < 4<<10 {
+		errs = append(errs, fmt.Errorf("journal of %d bytes: want at least 4096", c.JournalSize))
 	}
 	if c.Heartbeat < 10*time.Millisecond || c.Rescan < 10*time.Millisecond {
 		errs = append(errs, fmt.Errorf("heartbeat %s, rescan %s: neither may be below 10ms", c.Heartbeat, c.Rescan))

@@ -101,7 +101,7 @@ func (r *runner) restore(before shmproto.Term) error {
 	if err != nil {
 		return err
 	}
-	core, err := coordinator.New(r.cfg.core(r.dir.Epoch()))
+	core, err := coordinator.New(r.cfg.core(r.dir.Epoch(), r.seed))
 	if err != nil {
 		return err
 	}

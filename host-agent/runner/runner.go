@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,6 +26,7 @@ type runner struct {
 	cfg Config
 	log *slog.Logger
 
+	seed    [16]byte // makes the core's random times unpredictable for guests
 	dir     *ledger.Dir
 	machine *election.Machine
 	since   time.Time // when the machine came into its present role
@@ -75,7 +77,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return err
 	}
 	// The core checks its own part before anything is touched.
-	if _, err := coordinator.New(cfg.core(shmproto.Epoch{Number: 1})); err != nil {
+	if _, err := coordinator.New(cfg.core(shmproto.Epoch{Number: 1}, [16]byte{})); err != nil {
 		return err
 	}
 	dir, err := ledger.Open(cfg.LedgerDir, time.Now())
@@ -88,6 +90,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		links: map[string]*link{}, dials: map[string]*dial{}, speeches: map[string]*speech{},
 		wake: make(chan *link, 64), dialled: make(chan dialled, 16), requests: make(chan chan report.Document),
 	}
+	_, _ = rand.Read(r.seed[:]) // never fails (crypto/rand)
 	if err := r.openBoard(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
@@ -118,8 +121,11 @@ func (r *runner) listenStatus() (*statussock.Listener, error) {
 	return status, nil
 }
 
-func (c Config) core(e shmproto.Epoch) coordinator.Config {
-	return coordinator.Config{Epoch: e, Policy: c.Policy, Retention: c.Retention, Hold: c.Hold}
+func (c Config) core(e shmproto.Epoch, seed [16]byte) coordinator.Config {
+	return coordinator.Config{
+		Epoch: e, Policy: c.Policy, Retention: c.Retention, Hold: c.Hold, Levels: c.Levels, Groups: c.Groups,
+		Budgets: c.Budgets, DelayMin: c.DelayMin, DelayMax: c.DelayMax, Seed: seed,
+	}
 }
 
 // openBoard waits for the server, takes a coordinator's seat, and starts the

@@ -26,7 +26,8 @@ type Group struct {
 }
 
 // Budget is a token bucket: Join tokens when the member is first seen (more than
-// Burst is allowed), then one more each Every up to Burst.
+// Burst is allowed), then one more each Every up to Burst. A negative Burst means
+// that there is no limit.
 type Budget struct {
 	Join  int           `json:"join"`
 	Every time.Duration `json:"every"`
@@ -36,11 +37,18 @@ type Budget struct {
 // Budgets are one member's. A zero Budget means its default.
 type Budgets struct {
 	NewClaims     Budget `json:"new_claims"`     // guards newly claimed; what our own order leads to is free. Default 3, 1 day, 3
-	SampleChanges Budget `json:"sample_changes"` // guards new in the sample, and changed facts of one. Default 20, 12 h, 6
+	SampleChanges Budget `json:"sample_changes"` // guards new in the sample, and changed facts of one; Join is on top of Burst. Default 20, 12 h, 6
 	ForcedUnused  Budget `json:"forced_unused"`  // primaries never used that the member is told to give up. Default 3, 7 days, 3
 	ForcedUsed    Budget `json:"forced_used"`    // used guards that it is told to give up. Default 1, 60 days, 1
-	// ForcedUsedPerYear bounds ForcedUsed over 365 days. Default 2.
+	// ForcedUsedPerYear bounds ForcedUsed within any 365 days. Default 2; negative:
+	// no limit.
 	ForcedUsedPerYear int `json:"forced_used_per_year"`
+	// CausedMost forced changes of one member, at levels above the relay, may be
+	// caused by one other gateway within any CausedWithin: there one gateway can
+	// stand in the way at far more guards than it claims. Defaults 1 and 30 days;
+	// a negative CausedMost means no limit.
+	CausedMost   int           `json:"caused_most"`
+	CausedWithin time.Duration `json:"caused_within"`
 }
 
 // BudgetName names a budget in records, notices and status.
@@ -52,6 +60,7 @@ const (
 	BudgetSampleChanges BudgetName = "sample-changes"
 	BudgetForcedUnused  BudgetName = "forced-unused"
 	BudgetForcedUsed    BudgetName = "forced-used"
+	BudgetCaused        BudgetName = "caused" // forced changes because of one other gateway
 	BudgetExclusions    BudgetName = "exclusions"
 )
 
