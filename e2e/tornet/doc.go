@@ -7,6 +7,7 @@
 // Trust: everything runs as the caller's user on the caller's machine. Control answers are parsed strictly; a Tor that
 // does not answer within its deadline is an error, never a wait for ever.
 //
-// Node N lives at 127.(10+N).0.1, so that every relay has a /16 of its own without any interface set-up. All processes
+// Node N lives at 127.(10+N).0.1, so that every relay has a /16 of its own without any interface set-up; Config.SameSubnet puts some of
+// them into one. All processes
 // are children that die with us (Pdeathsig, __OwningControllerProcess), and Network.Stop ends them in every case.
 package tornet

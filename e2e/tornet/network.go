@@ -23,6 +23,12 @@ type Config struct {
 	Guards, Exits int
 	// Families are groups of guard numbers that declare each other, by MyFamily.
 	Families [][]int
+	// Declares are one-sided lists: the guard number declares the others, which declare nothing of it. To Tor that is no family.
+	Declares map[int][]int
+	// FamilyIDs are groups of guard numbers that hold one family key and prove it (FamilyId).
+	FamilyIDs [][]int
+	// SameSubnet are groups of guard numbers whose addresses lie in the /16 of the group's first. Everybody else has one of their own.
+	SameSubnet [][]int
 	// IPv6 are the numbers of the guards that also listen on ::1.
 	IPv6 []int
 	// OtherPort are the numbers of the guards whose ORPort is one above everybody else's: for firewalls by port.
@@ -43,9 +49,11 @@ type Relay struct {
 	Port    int
 	// IPv6Port is its ORPort on ::1; 0 for none.
 	IPv6Port int
+	// FamilyID is the key of its family as FamilyId names it, base64; empty for none.
+	FamilyID string
 
 	config string // the torrc without addresses
-	family string
+	family string // its MyFamily and FamilyId lines
 }
 
 // Network is a running private Tor network.
@@ -104,14 +112,15 @@ func (n *Network) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	port, err := freePort(len(names))
+	addresses := n.addresses(len(names))
+	port, err := freePort(addresses)
 	if err != nil {
 		return err
 	}
 	all := make([]*Relay, len(names))
 	for i, name := range names {
 		r := &Relay{Tor: Tor{Name: name, Dir: filepath.Join(n.Dir, name)}, Fingerprint: ids[name].fingerprint,
-			Address: nodeAddress(i), Port: port}
+			Address: addresses[i], Port: port}
 		if err := ids[name].install(r.DataDir()); err != nil {
 			return err
 		}
@@ -124,14 +133,8 @@ func (n *Network) start(ctx context.Context) error {
 	for _, g := range n.cfg.OtherPort {
 		n.Guards[g].Port++
 	}
-	for _, group := range n.cfg.Families {
-		var fps []string
-		for _, g := range group {
-			fps = append(fps, "$"+n.Guards[g].Fingerprint)
-		}
-		for _, g := range group {
-			n.Guards[g].family = "MyFamily " + strings.Join(fps, ",") + "\n"
-		}
+	if err := n.makeFamilies(ctx); err != nil {
+		return err
 	}
 	n.common = n.commonTorrc(ids, len(n.cfg.IPv6) > 0)
 	if err := n.writeRelays(); err != nil {
@@ -144,25 +147,37 @@ func (n *Network) start(ctx context.Context) error {
 	return n.awaitConsensus(ctx)
 }
 
-// nodeAddress gives node i a /16 of its own. Tor hands out 127.192.0.0/10 as virtual addresses, so i stays below 180.
-func nodeAddress(i int) string { return fmt.Sprintf("127.%d.0.1", 10+i) }
+// addresses gives node i a /16 of its own, but where SameSubnet says otherwise. Tor hands out 127.192.0.0/10 as virtual addresses, so i
+// stays below 180.
+func (n *Network) addresses(nodes int) []string {
+	out := make([]string, nodes)
+	for i := range out {
+		out[i] = fmt.Sprintf("127.%d.0.1", 10+i)
+	}
+	for _, group := range n.cfg.SameSubnet {
+		for k, g := range group {
+			out[authorities+g] = fmt.Sprintf("127.%d.%d.1", 10+authorities+group[0], k)
+		}
+	}
+	return out
+}
 
 // freePort finds a port p below the ephemeral range where p and p+1 are free on every node's address, and the following
 // ones on ::1 where that exists, so that several networks can run on one machine.
-func freePort(nodes int) (int, error) {
+func freePort(addresses []string) (int, error) {
 	for range 200 {
 		p := 20000 + 64*rand.IntN(190)
-		if portFree(p, nodes) {
+		if portFree(p, addresses) {
 			return p, nil
 		}
 	}
 	return 0, errors.New("tornet: no free port on 127.0.0.0/8 between 20000 and 32160")
 }
 
-func portFree(p, nodes int) bool {
-	for i := range nodes {
+func portFree(p int, addresses []string) bool {
+	for _, address := range addresses {
 		for _, q := range []int{p, p + 1} {
-			l, err := net.Listen("tcp", net.JoinHostPort(nodeAddress(i), strconv.Itoa(q)))
+			l, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(q)))
 			if err != nil {
 				return false
 			}

@@ -16,8 +16,8 @@ import (
 func TestNetwork(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	n, err := Start(ctx, Config{CacheDir: "../../build/tornet-keys", Guards: 8, Exits: 2, Families: [][]int{{1, 2}}, IPv6: []int{0},
-		OtherPort: []int{3}, Progress: func(s string) { t.Log(s) }})
+	n, err := Start(ctx, Config{CacheDir: "../../build/tornet-keys", Guards: 8, Exits: 2, Families: [][]int{{1, 2}}, Declares: map[int][]int{6: {1}},
+		FamilyIDs: [][]int{{4, 6}}, SameSubnet: [][]int{{4, 7}}, IPv6: []int{0}, OtherPort: []int{3}, Progress: func(s string) { t.Log(s) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,6 +48,21 @@ func TestNetwork(t *testing.T) {
 	}
 	if md := info("md/id/" + n.Guards[1].Fingerprint); !strings.Contains(md, "family ") || !strings.Contains(md, n.Guards[2].Fingerprint) {
 		t.Errorf("guard 1 declares no family: %s", md)
+	}
+	// A one-sided list is in the microdescriptor of the one that declares, and in nobody else's.
+	if md := info("md/id/" + n.Guards[6].Fingerprint); !strings.Contains(md, n.Guards[1].Fingerprint) {
+		t.Errorf("guard 6 does not declare guard 1: %s", md)
+	}
+	if md := info("md/id/" + n.Guards[1].Fingerprint); strings.Contains(md, n.Guards[6].Fingerprint) {
+		t.Errorf("guard 1 declares guard 6: %s", md)
+	}
+	for _, i := range []int{4, 6} {
+		if md := info("md/id/" + n.Guards[i].Fingerprint); n.Guards[i].FamilyID == "" || !strings.Contains(md, "family-ids ed25519:"+n.Guards[4].FamilyID) {
+			t.Errorf("guard %d has no family ID %q: %s", i, n.Guards[4].FamilyID, md)
+		}
+	}
+	if ns := info("ns/id/" + n.Guards[7].Fingerprint); n.Guards[7].Address != "127.17.1.1" || !strings.Contains(ns, " 127.17.1.1 ") {
+		t.Errorf("guard 7 is not in guard 4's network: %s", ns)
 	}
 	if ns := info("ns/id/" + n.Guards[3].Fingerprint); !strings.Contains(ns, " "+n.Guards[3].Address+" ") {
 		t.Errorf("guard 3: %s", ns)
