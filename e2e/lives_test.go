@@ -344,6 +344,7 @@ func TestGatewayLeaves(t *testing.T) {
 	if err := a.Kill(); err != nil {
 		t.Fatal(err)
 	}
+	p.awaitStatus(20*time.Second, "alice shown as away", func(s rig.Status) bool { return s.Member(alice).State == "away" })
 	p.staysApart(4 * time.Second)
 	// A coordinator that knows alice from the ledger only decides the same.
 	if err := host.Stop(10 * time.Second); err != nil {

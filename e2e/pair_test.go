@@ -32,6 +32,12 @@ type setup struct {
 	common *tornet.Relay
 	// bobGuards follow the common one in bob's sample; guards 3 and 4 if nil.
 	bobGuards []*tornet.Relay
+	// plantA and plantB are all planted guards of each, where they have none in common; common is then alice's first.
+	plantA, plantB []*tornet.Relay
+	// calm has both use their first planted guard only: the others are primary, and were never used.
+	calm bool
+	// hostOptions are lines of the host's configuration.
+	hostOptions string
 	// bobHead and bobTail are lines of bob's torrc.
 	bobHead, bobTail string
 	// bobOptions are lines of bob's agent configuration.
@@ -53,6 +59,7 @@ type pair struct {
 	t      *testing.T
 	rig    *rig.Rig
 	common *tornet.Relay
+	calm   bool
 	a, b   *tornet.Client
 	ga, gb *rig.Gateway
 	// before is what Tor showed of each before any agent ran.
@@ -70,7 +77,7 @@ func newPair(t *testing.T, s setup) *pair {
 	t.Parallel()
 	g := network.Guards
 	if s.common == nil {
-		s.common = g[0]
+		s.common = append(slices.Clone(s.plantA), g[0])[0]
 	}
 	if s.bobGuards == nil {
 		s.bobGuards = []*tornet.Relay{g[3], g[4]}
@@ -78,20 +85,26 @@ func newPair(t *testing.T, s setup) *pair {
 	if s.policy == "" {
 		s.policy = "disjoint"
 	}
-	p := &pair{t: t, common: s.common}
+	if s.plantA == nil {
+		s.plantA, s.plantB = []*tornet.Relay{s.common, g[1], g[2]}, append([]*tornet.Relay{s.common}, s.bobGuards...)
+	}
+	aliceTail := ""
+	if s.calm {
+		aliceTail = noConflux
+		s.bobTail += noConflux
+	}
+	p := &pair{t: t, common: s.common, calm: s.calm}
 	var err error
 	if p.rig, err = rig.New(hostBinary, guestBinary, s.policy); err != nil {
 		t.Fatal(err)
 	}
-	p.rig.DescriptorStore = s.fdStore
+	p.rig.DescriptorStore, p.rig.Options = s.fdStore, s.hostOptions
 	t.Cleanup(func() { p.close() })
 	n := serial.Add(1)
-	plantA := []*tornet.Relay{s.common, g[1], g[2]}
-	plantB := append([]*tornet.Relay{s.common}, s.bobGuards...)
-	if p.a, err = network.AddClient(tornet.ClientConfig{Name: fmt.Sprintf("a%d", n), Plant: plantA}); err != nil {
+	if p.a, err = network.AddClient(tornet.ClientConfig{Name: fmt.Sprintf("a%d", n), Plant: s.plantA, Tail: aliceTail}); err != nil {
 		t.Fatal(err)
 	}
-	if p.b, err = network.AddClient(tornet.ClientConfig{Name: fmt.Sprintf("b%d", n), Plant: plantB, Head: s.bobHead, Tail: s.bobTail}); err != nil {
+	if p.b, err = network.AddClient(tornet.ClientConfig{Name: fmt.Sprintf("b%d", n), Plant: s.plantB, Head: s.bobHead, Tail: s.bobTail}); err != nil {
 		t.Fatal(err)
 	}
 	if p.ga, err = p.rig.Add("alice", p.a); err != nil {
@@ -115,7 +128,7 @@ func newPair(t *testing.T, s setup) *pair {
 	if s.afterJoin != nil {
 		p.editTorrc(s.afterJoin)
 	}
-	wantB := plantB
+	wantB := s.plantB
 	if s.wantBob != nil {
 		wantB = s.wantBob
 	}
@@ -125,7 +138,7 @@ func newPair(t *testing.T, s setup) *pair {
 		defer close(done)
 		p.beforeB, bobErr = p.boot(p.b, wantB)
 	}()
-	p.beforeA, err = p.boot(p.a, plantA)
+	p.beforeA, err = p.boot(p.a, s.plantA)
 	<-done
 	if err := errors.Join(err, bobErr); err != nil {
 		t.Fatal(err)
@@ -139,7 +152,10 @@ func newPair(t *testing.T, s setup) *pair {
 
 func (p *pair) ctx(d time.Duration) context.Context { return deadline(p.t, d) }
 
-// boot starts a client, makes a request, and waits until it uses the planted guards.
+// noConflux keeps a Tor to its first primary guard.
+const noConflux = "ConfluxEnabled 0\n"
+
+// boot starts a client, makes a request, and waits until it uses the planted guards: if calm, the first of them only.
 func (p *pair) boot(c *tornet.Client, planted []*tornet.Relay) (oracle.View, error) {
 	ctx, cancel := context.WithTimeout(p.t.Context(), 90*time.Second)
 	defer cancel()
@@ -157,11 +173,15 @@ func (p *pair) boot(c *tornet.Client, planted []*tornet.Relay) (oracle.View, err
 		}
 	}
 	want := fingerprints(planted)
+	used := want
+	if p.calm {
+		used = want[:1]
+	}
 	return oracle.Await(ctx, c, "use of the planted guards", func(v oracle.View) bool {
-		if !oracle.AllIn(v.InUse, want) {
-			_ = oracle.CloseStrays(c, want) // the next look tells whether they are gone
+		if !oracle.AllIn(v.InUse, used) {
+			_ = oracle.CloseStrays(c, used) // the next look tells whether they are gone
 		}
-		return oracle.AllIn(v.InUse, want) && len(v.Primary) >= len(planted) && slices.Equal(v.Primary[:len(planted)], want) &&
+		return oracle.AllIn(v.InUse, used) && len(v.Primary) >= len(planted) && slices.Equal(v.Primary[:len(planted)], want) &&
 			slices.Contains(v.InUse, want[0])
 	})
 }

@@ -34,6 +34,12 @@ const (
 	guardMoves     = 11 // changes its address
 	guardIPv6      = 12 // listens on ::1 too
 	guardOtherPort = 13 // has another ORPort than all others
+
+	guardKeyA  = 14 // has a family key
+	guardKeyB  = 15 // has the same one
+	guardListA = 16 // declares guardListB
+	guardListB = 17 // declares guardListA
+	guardAlone = 18 // declares guardListA, which declares nothing of it; is in the /16 of guardKeyA
 )
 
 // echo is what clients reach through the exits.
@@ -61,8 +67,9 @@ func run(m *testing.M) (code int) {
 		log.Print(err)
 		return 1
 	}
-	network, err = tornet.Start(starting, tornet.Config{CacheDir: "../build/tornet-keys", IPv6: []int{guardIPv6},
-		OtherPort: []int{guardOtherPort}, Progress: func(s string) { log.Print(s) }})
+	network, err = tornet.Start(starting, tornet.Config{CacheDir: "../build/tornet-keys", Guards: 19, IPv6: []int{guardIPv6},
+		OtherPort: []int{guardOtherPort}, FamilyIDs: [][]int{{guardKeyA, guardKeyB}}, Families: [][]int{{guardListA, guardListB}},
+		Declares: map[int][]int{guardAlone: {guardListA}}, SameSubnet: [][]int{{guardKeyA, guardAlone}}, Progress: func(s string) { log.Print(s) }})
 	if err != nil {
 		log.Printf("start private Tor network: %v", err)
 		return 1

@@ -171,27 +171,34 @@ func TestIPv6(t *testing.T) {
 	p.staysApart(4 * time.Second)
 }
 
-// TestRelayMoves: a relay that changes its address while it is excluded would come back within seconds.
+// TestRelayMoves: a relay that changes its address while it is excluded would come back within seconds, and its operator chooses when. So
+// the new address is rejected too, and after the second move the whole address at every port.
 func TestRelayMoves(t *testing.T) {
 	g := network.Guards[guardMoves]
 	p := newPair(t, setup{common: g, bobTail: "FetchDirInfoEarly 1\nFetchDirInfoExtraEarly 1\n"})
 	p.startBob()
 	p.awaitApart(40 * time.Second)
-	if err := network.Move(p.ctx(30*time.Second), g, g.Port+3); err != nil {
-		t.Fatal(err)
-	}
-	if err := g.AwaitListed(p.ctx(2*time.Minute), p.b); err != nil {
-		t.Fatal(err)
-	}
 	stop := keepBusy(t, p.b)
 	defer stop()
-	if _, err := oracle.Await(p.ctx(20*time.Second), p.b, "the new address rejected", func(v oracle.View) bool {
-		conf, err := p.b.Control().Conf("ReachableORAddresses")
-		return err == nil && strings.Contains(strings.Join(conf, ","), g.Addr()) && gone(v, g.Fingerprint)
-	}); err != nil {
-		t.Fatal(err)
+	for _, want := range []string{"", "reject " + g.Address + ":*"} {
+		if err := network.Move(p.ctx(30*time.Second), g, g.Port+3); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.AwaitListed(p.ctx(2*time.Minute), p.b); err != nil {
+			t.Fatal(err)
+		}
+		if want == "" {
+			want = "reject " + g.Addr()
+		}
+		if _, err := oracle.Await(p.ctx(20*time.Second), p.b, want, func(v oracle.View) bool {
+			conf, err := p.b.Control().Conf("ReachableORAddresses")
+			return err == nil && strings.Contains(strings.Join(conf, ",")+",", want+",") && gone(v, g.Fingerprint)
+		}); err != nil {
+			conf, _ := p.b.Control().Conf("ReachableORAddresses")
+			t.Fatalf("%v; ReachableORAddresses is %q", err, conf)
+		}
 	}
-	p.staysApart(8 * time.Second)
+	p.staysApart(4 * time.Second)
 }
 
 // TestVanguardsPins: a RELOAD wipes what the vanguards add-on has set; SETCONF of our option must not touch it.
@@ -261,7 +268,7 @@ func (p *pair) streamThrough() (net.Conn, string) {
 
 // TestStreamsLinger: circuits without streams are closed at once; one that carries a stream stays until the stream ends, and takes no new ones.
 func TestStreamsLinger(t *testing.T) {
-	p := newPair(t, setup{bobTail: "ConfluxEnabled 0\n"})
+	p := newPair(t, setup{bobTail: noConflux})
 	conn, circuit := p.streamThrough()
 	p.startBob()
 	stop := keepBusy(t, p.b)
@@ -286,7 +293,7 @@ func TestStreamsLinger(t *testing.T) {
 
 // TestStreamsCut: with circuits: cut, the stream goes too, and at once.
 func TestStreamsCut(t *testing.T) {
-	p := newPair(t, setup{bobTail: "ConfluxEnabled 0\n", bobOptions: "circuits: cut\n"})
+	p := newPair(t, setup{bobTail: noConflux, bobOptions: "circuits: cut\n"})
 	conn, _ := p.streamThrough()
 	p.startBob()
 	p.awaitApart(40 * time.Second)

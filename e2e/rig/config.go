@@ -27,6 +27,7 @@ func (r *Rig) config() string {
 	if r.DescriptorStore {
 		b.WriteString("descriptor-store: true\n")
 	}
+	b.WriteString(r.Options)
 	b.WriteString("gateways:\n")
 	for _, g := range r.Gateways {
 		fmt.Fprintf(&b, "  - name: %s\n", g.Name)

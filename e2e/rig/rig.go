@@ -33,6 +33,8 @@ type Rig struct {
 	Protection string
 	// DescriptorStore has the server use a service manager's descriptor store.
 	DescriptorStore bool
+	// Options are more lines of the host's configuration file; call WriteHostConfig after a change.
+	Options string
 	// Gateways in the order of the configuration.
 	Gateways []*Gateway
 
