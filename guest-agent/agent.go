@@ -138,6 +138,7 @@ func torsOf(cfg config.Config) ([]runner.Tor, error) {
 		}
 		out = append(out, runner.Tor{
 			Name:    in.Name,
+			Role:    in.Role,
 			Control: torctl.Config{Address: in.Control, CookiePath: in.Cookie, Password: password, Timeout: cfg.RequestTimeout},
 			State:   in.State,
 			Site:    include.Site{Torrc: in.Torrc, Include: in.Include, Folder: in.Folder, UID: -1, GID: -1},

@@ -216,20 +216,27 @@ func (g *Guest) ReadJournal(seat int, dst []Journal) (n int, lost uint64) {
 	return g.seats[seat].ring.read(dst, nil)
 }
 
-// SlotOwner returns the name of the member that a slot belongs to, "" if it is
-// free. It is for choosing a slot, under the lock: a member that has left, and
-// one whose record is void, still own theirs. ErrTorn: look again. A
-// *ViolationError: nothing readable is in the slot, so it may be taken.
-func (g *Guest) SlotOwner(slot int) (string, error) {
-	_, payload, err := publicationCell(g.area, slot).read(g.scratch, kindPublication)
+// SlotOwner is whose a member slot is.
+type SlotOwner struct {
+	Member string // "" if the slot is free
+	Left   bool   // the member has left: nobody shows anything here any more
+	Past   bool   // shown in an attachment that is over: the agent that showed it is gone
+}
+
+// SlotOwner returns whose a slot is. It is for choosing a slot, under the lock: a
+// member that has left, and one whose record is void, still own theirs, until
+// another one takes it. ErrTorn: look again. A *ViolationError: nothing readable
+// is in the slot, so it may be taken.
+func (g *Guest) SlotOwner(slot int) (SlotOwner, error) {
+	h, payload, err := publicationCell(g.area, slot).read(g.scratch, kindPublication)
 	if errors.Is(err, ErrEmpty) {
-		return "", nil
+		return SlotOwner{}, nil
 	}
 	if err != nil {
-		return "", err
+		return SlotOwner{}, err
 	}
 	if _, err := g.names.decode(payload); err != nil {
-		return "", err
+		return SlotOwner{}, err
 	}
-	return g.names.Member, nil
+	return SlotOwner{Member: g.names.Member, Left: g.names.State == MemberLeft, Past: h.Attachment < g.region.Attachment()}, nil
 }

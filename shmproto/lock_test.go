@@ -88,8 +88,8 @@ func TestRevokeHolder(t *testing.T) {
 	if err := h.ReadPublication(0, &p); !errors.Is(err, ErrFenced) {
 		t.Errorf("read a void record: %v, want ErrFenced", err)
 	}
-	if name, err := b.SlotOwner(0); name != "default" || err != nil {
-		t.Errorf("owner of the slot: %q, %v", name, err)
+	if owner, err := b.SlotOwner(0); owner.Member != "default" || err != nil {
+		t.Errorf("owner of the slot: %q, %v", owner.Member, err)
 	}
 	// It queues again and publishes with a new ticket.
 	mustBlock(t, a.Lock(), 1)

@@ -63,6 +63,7 @@ type Config struct {
 // of that name.
 type Instance struct {
 	Name         string `yaml:"name"`
+	Role         string `yaml:"role"`          // what this Tor is for; "" is the name, unless that is "default"
 	Control      string `yaml:"control"`       // unix socket, or host:port
 	Cookie       string `yaml:"cookie"`        // "" is what Tor says
 	PasswordFile string `yaml:"password-file"` // first line; only if Tor takes a password
@@ -163,6 +164,9 @@ func (c *Config) Check(r *configfile.Report) {
 			r.Fault(key("name"), fmt.Sprintf("%q is named twice", in.Name), "give each Tor a name of its own")
 		}
 		seen[in.Name] = true
+		if in.Role != "" && !shmproto.ValidName(in.Role) {
+			r.Fault(key("role"), fmt.Sprintf("%q is no role", in.Role), "write "+shmproto.NameRule)
+		}
 		if strings.Contains(in.Control, "/") {
 			absolute(key("control"), strings.TrimPrefix(in.Control, "unix:"), true)
 		} else if in.Control != "" && !strings.Contains(in.Control, ":") {
@@ -189,6 +193,7 @@ func (c *Config) Tors(root string) ([]Instance, error) {
 		for _, t := range found {
 			in := Instance{Name: t.Name}
 			in.fill(t)
+			in.fillRole()
 			out = append(out, in)
 		}
 		return out, nil
@@ -201,8 +206,17 @@ func (c *Config) Tors(root string) ([]Instance, error) {
 			t = discovery.DefaultTor(root)
 		}
 		in.fill(t)
+		in.fillRole()
 	}
 	return out, nil
+}
+
+// fillRole says what the Tor is for where the user did not: an instance's name
+// tells, "default" does not.
+func (in *Instance) fillRole() {
+	if in.Role == "" && in.Name != discovery.Default {
+		in.Role = in.Name
+	}
 }
 
 // fill takes from t what is empty. A Tor that is reached elsewhere than where

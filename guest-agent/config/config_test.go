@@ -48,7 +48,7 @@ func TestExampleInstance(t *testing.T) {
 		t.Fatal(err)
 	}
 	in := c.Instances[0]
-	if in.Name != "web" || in.Group != "debian-tor" || in.Include != "/etc/tor-web/guardring/web.conf" {
+	if in.Name != "web" || in.Role != "browsing" || in.Group != "debian-tor" || in.Include != "/etc/tor-web/guardring/web.conf" {
 		t.Errorf("%+v", in)
 	}
 }
@@ -68,6 +68,8 @@ instances:
     torrc: torrc
   - name: x
     contrl: /run/x
+  - name: y
+    role: two words
 `)
 	var faults configfile.Faults
 	if !errors.As(err, &faults) {
@@ -80,7 +82,7 @@ instances:
 			t.Errorf("no remedy: %v", f)
 		}
 	}
-	for _, n := range []int{1, 2, 3, 4, 5, 6, 7, 9, 10, 12, 13, 14} {
+	for _, n := range []int{1, 2, 3, 4, 5, 6, 7, 9, 10, 12, 13, 14, 16} {
 		if !lines[n] {
 			t.Errorf("no fault in line %d of:\n%v", n, err)
 		}
@@ -102,6 +104,9 @@ func TestTors(t *testing.T) {
 	tors, err := c.Tors(root)
 	if err != nil || len(tors) != 2 || tors[0].Name != "default" || tors[1].Torrc != filepath.Join(root, "etc/tor/instances/web/torrc") {
 		t.Fatalf("%+v, %v", tors, err)
+	}
+	if tors[0].Role != "" || tors[1].Role != "web" {
+		t.Errorf("roles %q and %q: an instance's name tells what it is for, default does not", tors[0].Role, tors[1].Role)
 	}
 	c.Instances = []Instance{
 		{Name: "web", State: "/elsewhere/state"},

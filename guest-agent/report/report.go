@@ -109,7 +109,11 @@ func member(b *strings.Builder, m runner.Member) {
 	if m.ControlUp {
 		control = "Tor " + m.TorVersion
 	}
-	fmt.Fprintf(b, "\n%s: %s", m.Name, control)
+	name := m.Name
+	if m.Role != "" {
+		name += " (" + m.Role + ")"
+	}
+	fmt.Fprintf(b, "\n%s: %s", name, control)
 	if m.State != "" { // else nothing was ever heard of this Tor
 		fmt.Fprintf(b, ", %s, selection %s, publication %d", m.State, m.Selection, m.Seq)
 	}

@@ -11,6 +11,7 @@ import (
 // Config of one machine. The zero value of a field means its default.
 type Config struct {
 	Member         string        // instance name
+	Role           string        // what this Tor is for, a name (shmproto.ValidName); "": not said
 	Observe        bool          // publish, obey no order
 	Cut            bool          // close circuits that carry streams too (default: linger until the streams end)
 	MinPassPercent int           // least share of the network's guards that must pass the filter with our rejects (30)
@@ -46,6 +47,9 @@ func (c *Config) validate() error {
 	var errs []error
 	if c.Member == "" || len(c.Member) > shmproto.MaxNameLen {
 		errs = append(errs, fmt.Errorf("member name %q: want 1 to %d characters", c.Member, shmproto.MaxNameLen))
+	}
+	if c.Role != "" && !shmproto.ValidName(c.Role) {
+		errs = append(errs, fmt.Errorf("role %q: want %s", c.Role, shmproto.NameRule))
 	}
 	if c.MinPassPercent < 20 || c.MinPassPercent > 100 {
 		errs = append(errs, fmt.Errorf("least share of passing guards %d %%: want 20 to 100 (below 20 %% Tor changes to another guard selection)", c.MinPassPercent))

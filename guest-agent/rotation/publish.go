@@ -59,7 +59,7 @@ func (m *Machine) passKnown() bool {
 func (m *Machine) publication() shmproto.Publication {
 	t := &m.tor
 	p := shmproto.Publication{
-		Member: m.cfg.Member, State: shmproto.MemberPresent, Selection: t.selection(),
+		Member: m.cfg.Member, Role: m.cfg.Role, State: shmproto.MemberPresent, Selection: t.selection(),
 		NumPrimary: uint8(t.numPrimary()), TorVersion: cutVersion(t.version), Receipt: m.receipt,
 	}
 	if pc, ok := t.passPercent(); ok {
@@ -162,7 +162,7 @@ func (m *Machine) guards(prim guardstate.Primaries, flags *shmproto.MemberFlags)
 
 // samePublication compares what is compared: everything but Seq, binding and receipt.
 func samePublication(a, b *shmproto.Publication) bool {
-	return a.Member == b.Member && a.State == b.State && a.Selection == b.Selection && a.Flags == b.Flags &&
+	return a.Member == b.Member && a.Role == b.Role && a.State == b.State && a.Selection == b.Selection && a.Flags == b.Flags &&
 		a.NumPrimary == b.NumPrimary && a.PassPercent == b.PassPercent && a.TorVersion == b.TorVersion &&
 		slices.Equal(a.Layer2, b.Layer2) && slices.Equal(a.Layer3, b.Layer3) &&
 		slices.EqualFunc(a.Guards, b.Guards, func(g, h shmproto.Guard) bool {

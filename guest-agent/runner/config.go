@@ -22,6 +22,7 @@ type Device interface {
 // Tor is one Tor to serve.
 type Tor struct {
 	Name    string // the member's name
+	Role    string // what it is for; "": not said
 	Control torctl.Config
 	State   string       // state file; "" for none
 	Site    include.Site // Torrc and Include may be empty: then orders are refused with that reason

@@ -62,7 +62,7 @@ type timing struct {
 
 func newMember(l *loop, t Tor) (*member, error) {
 	cfg := l.cfg.Rotation
-	cfg.Member = t.Name
+	cfg.Member, cfg.Role = t.Name, t.Role
 	machine, err := rotation.New(cfg)
 	if err != nil {
 		return nil, err

@@ -248,37 +248,49 @@ func (s *shore) show(m *member) error {
 	return nil
 }
 
-// findSlot returns the member's slot: its own of before, else a free one, else
-// one that holds nothing readable. The lock is held.
+// findSlot returns the member's slot: its own of before, else the best that may
+// be taken. Free slots come first, then those of members that have left, then
+// those of an attachment that is over (whoever of them comes back finds another),
+// then what nobody can read. A slot of one of our own members is not taken, also
+// while that one has nothing to show. The lock is held.
 func (s *shore) findSlot(name string) (int, error) {
-	free, damaged := -1, -1
+	const ranks = 4
+	best := [ranks]int{-1, -1, -1, -1}
 	for slot := range shmproto.MaxMembers {
 		owner, err := s.guest.SlotOwner(slot)
 		var violation *shmproto.ViolationError
+		rank := -1
 		switch {
-		case err == nil && owner == name:
-			return slot, nil
-		case err == nil && owner == "" && free < 0 && !s.taken(slot):
-			free = slot
-		case errors.As(err, &violation) && damaged < 0 && !s.taken(slot):
-			damaged = slot
 		case err != nil && !errors.As(err, &violation):
 			return -1, err
+		case err == nil && owner.Member == name:
+			return slot, nil
+		case s.taken(slot, owner.Member):
+		case err != nil:
+			rank = 3
+		case owner.Member == "":
+			rank = 0
+		case owner.Left:
+			rank = 1
+		case owner.Past:
+			rank = 2
+		}
+		if rank >= 0 && best[rank] < 0 {
+			best[rank] = slot
 		}
 	}
-	switch {
-	case free >= 0:
-		return free, nil
-	case damaged >= 0:
-		return damaged, nil
+	for _, slot := range best {
+		if slot >= 0 {
+			return slot, nil
+		}
 	}
 	return -1, fmt.Errorf("all %d member slots of this gateway are taken: let a Tor that is gone leave, or restart the gateway's region", shmproto.MaxMembers)
 }
 
-// taken reports whether one of our own members has the slot.
-func (s *shore) taken(slot int) bool {
+// taken reports whether a slot, whose owner has a name, is one of our own members'.
+func (s *shore) taken(slot int, owner string) bool {
 	for _, m := range s.loop.members {
-		if m.slot == slot {
+		if m.slot == slot || owner != "" && m.tor.Name == owner {
 			return true
 		}
 	}
@@ -298,7 +310,7 @@ func (s *shore) check(now time.Time) {
 		if err == nil {
 			continue
 		}
-		if owner, ownerErr := s.guest.SlotOwner(m.slot); ownerErr == nil && owner != m.tor.Name {
+		if owner, ownerErr := s.guest.SlotOwner(m.slot); ownerErr == nil && owner.Member != m.tor.Name {
 			m.slot = -1 // somebody else's now
 		}
 		s.loop.cfg.Log.Warn("our publication does not stand any more and is shown again", "member", m.tor.Name, "error", err)

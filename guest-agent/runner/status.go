@@ -56,6 +56,7 @@ type HostDoc struct {
 // Member is one Tor.
 type Member struct {
 	Name       string   `json:"name"`
+	Role       string   `json:"role,omitempty"`
 	Slot       int      `json:"slot"` // -1: none in the region yet
 	ControlUp  bool     `json:"control_up"`
 	TorVersion string   `json:"tor_version,omitempty"`
@@ -155,7 +156,7 @@ func (l *loop) document(now time.Time) Document {
 
 func (m *member) document(complain func(member, text, remedy string)) Member {
 	name := m.tor.Name
-	d := Member{Name: name, Slot: m.slot, ControlUp: m.up, TorVersion: m.version, Flags: []string{}, Guards: []Guard{}, Notices: append([]Note{}, m.notices...)}
+	d := Member{Name: name, Role: m.tor.Role, Slot: m.slot, ControlUp: m.up, TorVersion: m.version, Flags: []string{}, Guards: []Guard{}, Notices: append([]Note{}, m.notices...)}
 	t := m.timing
 	d.Timing = Timing{millis(t.setconf), millis(t.own), millis(t.gone), t.closed, millis(t.receipt), millis(t.applied)}
 	switch {
