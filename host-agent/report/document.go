@@ -21,6 +21,26 @@ type Document struct {
 	Gateways  []Gateway  `json:"gateways"`
 	Members   []Member   `json:"members"`
 	Conflicts []Conflict `json:"conflicts"`
+	// Contradictions: relays of which two members state different things.
+	Contradictions []Contradiction `json:"contradictions,omitempty"`
+	// Layers: relays that several members pin in a further layer (vanguards).
+	Layers []Layer `json:"layers,omitempty"`
+}
+
+// Contradiction is a relay that is compared by itself alone, because two members
+// state different things of it.
+type Contradiction struct {
+	Fingerprint string `json:"fingerprint"`
+	Level       string `json:"level"` // family, subnet
+	One         string `json:"one"`   // a member
+	Other       string `json:"other"` // a member; "" for the operator's consensus file
+}
+
+// Layer is a relay that several members pin.
+type Layer struct {
+	Fingerprint string   `json:"fingerprint"`
+	Layer       int      `json:"layer"` // 2 or 3
+	Members     []string `json:"members"`
 }
 
 // Self is the coordinator itself.
@@ -37,6 +57,13 @@ type Self struct {
 	LedgerError string `json:"ledger_error,omitempty"`
 	LedgerFile  string `json:"ledger_file,omitempty"`
 	LedgerBytes int64  `json:"ledger_bytes,omitempty"`
+	// JournalError: why decisions are not written down; "" while they are.
+	JournalError string `json:"journal_error,omitempty"`
+	// ConsensusError: why the operator's consensus file is not used as it is now;
+	// the last good one counts on.
+	ConsensusError string `json:"consensus_error,omitempty"`
+	// ConsensusGuards: guards of that file whose addresses it verifies.
+	ConsensusGuards int `json:"consensus_guards,omitempty"`
 	// Doorbells rung, orders written and publications read since its start.
 	Doorbells    uint64 `json:"doorbells"`
 	Orders       uint64 `json:"orders"`
@@ -60,7 +87,7 @@ type Member struct {
 	State       string      `json:"state"`           // present, away, observe-only, refused, left
 	Since       time.Time   `json:"since,omitzero"`  // away: since when
 	Selection   string      `json:"selection"`       // default, restricted, bridges, unknown
-	Flags       []string    `json:"flags,omitempty"` // dormant, ambiguous, no-consensus, unreachable, few-guards, onion-service, truncated
+	Flags       []string    `json:"flags,omitempty"` // dormant, ambiguous, no-consensus, unreachable, few-guards, onion-service, truncated, gated, families-left-out
 	TorVersion  string      `json:"tor_version,omitempty"`
 	NumPrimary  int         `json:"num_primary"`
 	Publication Publication `json:"publication"`
@@ -69,6 +96,20 @@ type Member struct {
 	Receipt     Receipt     `json:"receipt"`
 	Excess      int         `json:"excess,omitempty"` // guards beyond its claims: not protected
 	Stuck       string      `json:"stuck,omitempty"`  // why it is in conflict and not told to move
+	Role        string      `json:"role,omitempty"`   // what its gateway says that it is for: updates, browsing, apps
+	Budgets     []Budget    `json:"budgets,omitempty"`
+	Allowed     time.Time   `json:"allowed,omitzero"`     // the operator's leave to spend more, not spent yet
+	CloneOf     string      `json:"clone_of,omitempty"`   // the member that had its sample before
+	RolledBack  time.Time   `json:"rolled_back,omitzero"` // came back in a state that it had left
+}
+
+// Budget is what is left of one of a member's budgets.
+type Budget struct {
+	Name    string    `json:"name"` // new-claims, sample-changes, forced-unused, forced-used, caused, exclusions
+	Left    int       `json:"left"`
+	Burst   int       `json:"burst"`
+	Next    time.Time `json:"next,omitzero"`     // when it has one more; zero: it is full
+	Waiting int       `json:"waiting,omitempty"` // what it keeps from being done: conflicts, or guards
 }
 
 // Publication names the last one that was read.
@@ -113,15 +154,22 @@ const (
 	ConflictUnanswered = "unanswered" // the newcomer was told several times and does not answer
 	ConflictRefused    = "refused"    // the newcomer refused or failed to obey
 	ConflictStuck      = "stuck"      // nobody is told; Reason says why
+	ConflictDelayed    = "delayed"    // the newcomer will be told at Due
+	ConflictBudget     = "budget"     // the newcomer's budget of forced changes is spent
+	ConflictUsed       = "used"       // both have used their guards: reported, never moved
+	ConflictClone      = "clone"      // the newcomer is a clone: not resolved by orders
 	ConflictAway       = "away"       // the newcomer is away; it is dealt with when it is back
 )
 
-// Conflict is a guard that two members hold.
+// Conflict is a guard that two members hold, or two guards that are the same at
+// another level.
 type Conflict struct {
-	Level       string    `json:"level"` // relay
-	Fingerprint string    `json:"fingerprint"`
-	Incumbent   string    `json:"incumbent"` // had it first and keeps it
-	Held        time.Time `json:"held"`      // since when Incumbent holds it
+	Level       string    `json:"level"`          // relay, family, subnet
+	Fingerprint string    `json:"fingerprint"`    // Newcomer's guard
+	Over        string    `json:"over,omitempty"` // Incumbent's guard, where it is another relay
+	Due         time.Time `json:"due,omitzero"`   // when Newcomer will be told
+	Incumbent   string    `json:"incumbent"`      // had it first and keeps it
+	Held        time.Time `json:"held"`           // since when Incumbent holds it
 	Newcomer    string    `json:"newcomer"`
 	Since       time.Time `json:"since"` // when the newcomer was first seen with it
 	State       string    `json:"state"`
@@ -145,6 +193,15 @@ func (d Document) Shorten() Document {
 	d.Conflicts = slices.Clone(d.Conflicts)
 	for i := range d.Conflicts {
 		d.Conflicts[i].Fingerprint = guardstate.Shorten(d.Conflicts[i].Fingerprint)
+		d.Conflicts[i].Over = guardstate.Shorten(d.Conflicts[i].Over)
+	}
+	d.Contradictions = slices.Clone(d.Contradictions)
+	for i := range d.Contradictions {
+		d.Contradictions[i].Fingerprint = guardstate.Shorten(d.Contradictions[i].Fingerprint)
+	}
+	d.Layers = slices.Clone(d.Layers)
+	for i := range d.Layers {
+		d.Layers[i].Fingerprint = guardstate.Shorten(d.Layers[i].Fingerprint)
 	}
 	return d
 }

@@ -43,6 +43,26 @@ func sharing(state string) Document {
 	return d
 }
 
+// judged is good with a change.
+func judged(change func(d *Document)) Answers {
+	d := good()
+	change(&d)
+	return Answers{Coordinators: []Document{d}}
+}
+
+// conflict gives the guards of good's members something in common.
+func conflict(d *Document, level, state string) {
+	over := ""
+	if level == "relay" {
+		d.Members[1].Guards = append([]Guard{{Fingerprint: shared, Primary: true, Stamp: 3, Claimed: now.Add(-time.Hour)}}, d.Members[1].Guards...)
+		d.Conflicts = []Conflict{{Level: level, Fingerprint: shared}}
+	} else {
+		d.Conflicts, over = []Conflict{{Level: level, Fingerprint: first}}, shared
+	}
+	c := &d.Conflicts[0]
+	c.Over, c.Incumbent, c.Newcomer, c.Since, c.Due, c.State = over, "apps/default", "web/default", now.Add(-time.Hour), now.Add(3*time.Hour), state
+}
+
 func TestVerdictNamesTheWorstAndWhatToDo(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -64,6 +84,25 @@ func TestVerdictNamesTheWorstAndWhatToDo(t *testing.T) {
 		{"nobody joined", Answers{Coordinators: []Document{func() Document { d := good(); d.Members = nil; return d }()}}, Warning, "no gateway has a member", "guardring-guest run"},
 		{"region damaged", Answers{Coordinators: []Document{func() Document { d := good(); d.Gateways[1].Fault = "no header"; return d }()}}, Critical, "web is not watched: no header", "server's log"},
 		{"relay", Answers{Coordinators: []Document{func() Document { d := good(); d.Members[1].State = "refused"; return d }()}}, Warning, "is a relay", "client"},
+		{"delayed", judged(func(d *Document) { conflict(d, "relay", ConflictDelayed) }), Warning, "is told to give it up at 2026-11-21 15:00 UTC", ""},
+		{"budget, one relay", judged(func(d *Document) { conflict(d, "relay", ConflictBudget) }), Critical, "its budget of forced changes is spent, it has more on 2026-11-21 15:00 UTC", "guardring allow web --once"},
+		{"budget, one family", judged(func(d *Document) { conflict(d, "family", ConflictBudget) }), Warning, "guards of one family", "guardring allow web --once"},
+		{"used by both", judged(func(d *Document) { conflict(d, "subnet", ConflictUsed) }), OK, "nothing to do about 1 known conflict", ""},
+		{"stuck, one network", judged(func(d *Document) { conflict(d, "subnet", ConflictStuck) }), Warning, "in one network", "guardring-guest status"},
+		{"clone", judged(func(d *Document) { conflict(d, "relay", ConflictClone); d.Members[1].CloneOf = "apps/default" }), Critical, "web/default is a clone of apps/default", "guardring-guest fresh"},
+		{"rolled back", judged(func(d *Document) { d.Members[1].RolledBack = now.Add(-time.Hour) }), Critical, "came back on 2026-11-21 11:00 UTC", "guardring-guest fresh"},
+		{"rolled back days ago", judged(func(d *Document) { d.Members[1].RolledBack = now.Add(-50 * time.Hour) }), Warning, "a restored snapshot?", "guardring-guest fresh"},
+		{"gated", judged(func(d *Document) { d.Members[1].Flags = []string{"gated"} }), Warning, "waits at its join gate", ""},
+		{"claims wait", judged(func(d *Document) {
+			d.Members[1].Budgets = []Budget{{Name: "new-claims", Burst: 3, Next: now.Add(time.Hour), Waiting: 2}}
+		}), Warning, "2 guards of web/default cannot be protected before 2026-11-21 13:00 UTC", "guardring allow web --once"},
+		{"spent, nothing waits", judged(func(d *Document) { d.Members[1].Budgets = []Budget{{Name: "forced-used", Burst: 1}} }), OK, "no guard is shared", ""},
+		{"families left out", judged(func(d *Document) { d.Members[1].Flags = []string{"families-left-out"} }), OK, "no guard is shared", ""},
+		{"contradiction", judged(func(d *Document) {
+			d.Contradictions = []Contradiction{{first, "subnet", "apps/default", "web/default"}}
+		}), Warning, "do not agree on the addresses of a guard", "lies"},
+		{"no journal", judged(func(d *Document) { d.Self.JournalError = "no space" }), Warning, "decisions are not written down: no space", "free space"},
+		{"bad consensus", judged(func(d *Document) { d.Self.ConsensusError = "line 3" }), Warning, "consensus file cannot be used: line 3", "last good one"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := Judge(c.in)
@@ -97,7 +136,19 @@ func TestTable(t *testing.T) {
 	away := good()
 	away.Gateways[1].Present = false
 	away.Members[1] = Member{Member: "web/default", State: "away", Since: now.Add(-3 * time.Hour), Guards: []Guard{{Fingerprint: first, Stamp: 2, Claimed: now.Add(-5 * time.Hour), Left: now.Add(-4 * time.Hour)}}}
-	for name, d := range map[string]Document{"good": good(), "away": away, "observed": sharing(ConflictObserved), "leaving": leaving} {
+	busy := good()
+	conflict(&busy, "family", ConflictBudget)
+	busy.Members[0].Role, busy.Members[1].Role = "apps", "browsing"
+	busy.Members[1].Order, busy.Members[1].Receipt.Status = Order{Seq: 2}, "applied"
+	busy.Members[1].Budgets = []Budget{
+		{Name: "new-claims", Left: 2, Burst: 3}, {Name: "forced-unused", Burst: 3, Next: now.Add(100 * time.Hour), Waiting: 1}, {Name: "forced-used", Burst: -1},
+	}
+	busy.Members[1].Allowed = now.Add(-time.Minute)
+	busy.Members = append(busy.Members, Member{Member: "updates/default", State: "present", CloneOf: "web/default", Guards: []Guard{{Fingerprint: first, Primary: true, Stamp: 9, Claimed: now.Add(-time.Minute)}}})
+	busy.Conflicts = append([]Conflict{{Level: "relay", Fingerprint: first, Incumbent: "web/default", Newcomer: "updates/default", Since: now.Add(-time.Minute), State: ConflictClone}}, busy.Conflicts...)
+	busy.Contradictions = []Contradiction{{Fingerprint: shared, Level: "subnet", One: "apps/default", Other: "web/default"}}
+	busy.Layers = []Layer{{Fingerprint: second, Layer: 2, Members: []string{"apps/default", "web/default"}}}
+	for name, d := range map[string]Document{"busy": busy, "good": good(), "away": away, "observed": sharing(ConflictObserved), "leaving": leaving} {
 		t.Run(name, func(t *testing.T) {
 			var b strings.Builder
 			if err := Write(&b, Judge(Answers{Coordinators: []Document{d}}), Style{Now: now}); err != nil {

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -26,8 +27,12 @@ func Write(w io.Writer, s Status, st Style) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s\n", st.paint(verdictColors(s.Verdict), s.Verdict.String()), s.Summary)
 	for _, p := range s.Problems {
+		word := p.Verdict.String()
+		if p.Verdict == OK {
+			word = "note"
+		}
 		if p.Text != s.Summary {
-			fmt.Fprintf(&b, "%s: %s\n", st.paint(verdictColors(p.Verdict), p.Verdict.String()), p.Text)
+			fmt.Fprintf(&b, "%s: %s\n", st.paint(verdictColors(p.Verdict), word), p.Text)
 		}
 		if p.Hint != "" {
 			fmt.Fprintf(&b, "  hint: %s\n", p.Hint)
@@ -126,7 +131,7 @@ func guardOf(m Member, fp string) (Guard, bool) {
 
 func conflictOf(conflicts []Conflict, fp, member string) bool {
 	return slices.ContainsFunc(conflicts, func(c Conflict) bool {
-		return c.Fingerprint == fp && (c.Incumbent == member || c.Newcomer == member)
+		return c.Newcomer == member && c.Fingerprint == fp || c.Incumbent == member && c.held() == fp
 	})
 }
 
@@ -154,41 +159,25 @@ func (st Style) cell(g Guard, conflict bool) string {
 	return st.paint(colors, word)
 }
 
-// shared says for how long a guard has been shared; what is done about it is
-// said above the table, where there is room.
-func (st Style) shared(conflicts []Conflict, fp string) string {
-	for _, c := range conflicts {
-		if c.Fingerprint == fp {
-			return st.paint(text.Colors{text.FgRed}, ago(st.Now, c.Since))
-		}
-	}
-	return ""
-}
+// held is Incumbent's guard.
+func (c Conflict) held() string { return cmp.Or(c.Over, c.Fingerprint) }
 
-func (st Style) footer(s Status) string {
-	var b strings.Builder
-	for _, m := range s.Members {
-		var notes []string
-		if m.State == "away" && !m.Since.IsZero() {
-			notes = append(notes, "away for "+ago(st.Now, m.Since))
-		} else if m.State != "present" {
-			notes = append(notes, m.State)
-		}
-		notes = append(notes, m.Flags...)
-		if m.Order.Seq != 0 {
-			notes = append(notes, fmt.Sprintf("order %d %s", m.Order.Seq, m.Receipt.Status))
-		}
-		if m.Receipt.Reason != "" {
-			notes = append(notes, m.Receipt.Reason)
-		}
-		if len(notes) > 0 {
-			fmt.Fprintf(&b, "%s: %s\n", m.Member, strings.Join(notes, ", "))
+// shared says for how long a guard has been shared, and in what respect; what is
+// done about it is said above the table, where there is room.
+func (st Style) shared(conflicts []Conflict, fp string) string {
+	best := Conflict{}
+	for _, c := range conflicts { // sorted: the relay's own level comes first
+		if (c.Fingerprint == fp || c.held() == fp) && (best.Level == "" || c.Level == "relay") {
+			best = c
 		}
 	}
-	for _, c := range s.Coordinators {
-		fmt.Fprintf(&b, "coordinator %d: %s for %s, term %d, policy %s, %s rung\n", c.PID, c.Role, ago(st.Now, c.Since), c.Term, c.Policy, count(int(c.Doorbells), "doorbell"))
+	switch best.Level {
+	case "":
+		return ""
+	case "relay":
+		return st.paint(text.Colors{text.FgRed}, ago(st.Now, best.Since))
 	}
-	return b.String()
+	return st.paint(text.Colors{text.FgYellow}, best.Level+" "+ago(st.Now, best.Since))
 }
 
 // ago is how long ago t was, to the precision that people need; "" if never.

@@ -31,7 +31,27 @@ func document(self report.Self, s coordinator.State) report.Document {
 	for _, c := range s.Conflicts {
 		d.Conflicts = append(d.Conflicts, conflict(c, s.Policy, movers[c.Mover]))
 	}
+	for _, x := range s.Contradictions {
+		d.Contradictions = append(d.Contradictions, report.Contradiction{
+			Fingerprint: x.Relay.String(), Level: x.Level.String(), One: x.One.String(), Other: memberName(x.Other),
+		})
+	}
+	for _, x := range s.Layers {
+		l := report.Layer{Fingerprint: x.Relay.String(), Layer: x.Layer}
+		for _, m := range x.Members {
+			l.Members = append(l.Members, m.String())
+		}
+		d.Layers = append(d.Layers, l)
+	}
 	return d
+}
+
+// memberName is "" for nobody.
+func memberName(m coordinator.Member) string {
+	if m.IsZero() {
+		return ""
+	}
+	return m.String()
 }
 
 func member(m coordinator.MemberStatus) report.Member {
@@ -51,6 +71,10 @@ func member(m coordinator.MemberStatus) report.Member {
 		Receipt: report.Receipt{Status: receiptNames[m.Order.Answer], Reason: reasonNames[m.Order.Reason]},
 		Excess:  m.Excess,
 		Stuck:   m.Stuck,
+		Role:    m.Role, Allowed: m.Allowed, CloneOf: memberName(m.CloneOf), RolledBack: m.RolledBack,
+	}
+	for _, b := range m.Budgets {
+		out.Budgets = append(out.Budgets, report.Budget{Name: string(b.Name), Left: b.Left, Burst: b.Burst, Next: b.Next, Waiting: b.Waiting})
 	}
 	for _, g := range m.Guards {
 		out.Guards = append(out.Guards, guard(g))
@@ -78,8 +102,16 @@ func guard(g coordinator.GuardStatus) report.Guard {
 }
 
 func conflict(c coordinator.ConflictStatus, p coordinator.Policy, mover coordinator.MemberStatus) report.Conflict {
+	level := c.Level
+	if level == 0 {
+		level = coordinator.LevelRelay
+	}
+	over := ""
+	if !c.Over.IsZero() && c.Over != c.Key {
+		over = name(c.Over)
+	}
 	return report.Conflict{
-		Level: c.Key.Level.String(), Fingerprint: name(c.Key),
+		Level: level.String(), Fingerprint: name(c.Key), Over: over, Due: c.Due,
 		Incumbent: c.Holder.String(), Held: c.Since.At,
 		Newcomer: c.Mover.String(), Since: c.Later.At,
 		State: conflictState(c, p, mover), Reason: c.Reason,
@@ -96,8 +128,16 @@ func conflictState(c coordinator.ConflictStatus, p coordinator.Policy, mover coo
 		return report.ConflictUnanswered
 	case !c.Told.IsZero():
 		return report.ConflictOrdered
+	case c.Reason == coordinator.ReasonUsedBoth || c.Reason == coordinator.ReasonAlreadyUsed:
+		return report.ConflictUsed
+	case c.Reason == coordinator.ReasonClone:
+		return report.ConflictClone
 	case p == coordinator.PolicyObserve:
 		return report.ConflictObserved
+	case c.Reason == coordinator.ReasonBudget:
+		return report.ConflictBudget
+	case c.Reason == coordinator.ReasonDelayed:
+		return report.ConflictDelayed
 	default:
 		return report.ConflictStuck
 	}
@@ -153,7 +193,7 @@ var (
 )
 
 // memberFlagNames is in the order of the bits.
-var memberFlagNames = []string{"dormant", "ambiguous", "no-consensus", "unreachable", "few-guards", "onion-service", "truncated"}
+var memberFlagNames = []string{"dormant", "ambiguous", "no-consensus", "unreachable", "few-guards", "onion-service", "truncated", "gated", "families-left-out"}
 
 func flagNames(f shmproto.MemberFlags) []string {
 	var out []string
