@@ -1,10 +1,10 @@
 package coordinator
 
 import (
-	"cmp"
 	"slices"
 	"time"
 
+	"guardring/internal/guardstate"
 	"guardring/shmproto"
 )
 
@@ -18,80 +18,26 @@ type claim struct {
 	stamp Stamp
 	used  bool      // was in use at some time since the stamp
 	left  time.Time // since when it is retained; zero while it is live
+	facts *facts    // what its member stated of the guard, for when nobody shows it
 
 	// Volatile.
-	inUse bool    // as the last publication says
-	noted *member // who holds the guard, as the operator was told
+	inUse bool  // as the last publication says
+	noted rival // in the way, as the operator was told
+}
+
+// rival is what a claim is in conflict with.
+type rival struct {
+	other Member
+	level Level
+	over  Key // other's guard, where it is another relay
 }
 
 func (cl *claim) live() bool { return cl.left.IsZero() }
 
-// holders is the index entry of a key: who claims it, in the order of their
-// stamps, and who is expected to come.
-type holders struct {
-	claims  []*claim
-	expects []expect
-}
-
-// expect is a guard that a member does not claim yet: because it is on its way
-// there by an order (reserved), or because the guard is next in line. It makes
-// no one move; it only keeps others from being led there.
-type expect struct {
-	m        *member
-	key      Key
-	reserved bool
-}
-
-func (c *Coordinator) entry(k Key) *holders {
-	h := c.index[k]
-	if h == nil {
-		h = &holders{}
-		c.index[k] = h
-	}
-	return h
-}
-
-func (c *Coordinator) tidy(k Key, h *holders) {
-	if len(h.claims) == 0 && len(h.expects) == 0 {
-		delete(c.index, k)
-	}
-}
-
-// file puts cl into the index by its stamp.
-func (c *Coordinator) file(cl *claim) {
-	h := c.entry(cl.key)
-	i, _ := slices.BinarySearchFunc(h.claims, cl, func(a, b *claim) int { return cmp.Compare(a.stamp.Counter, b.stamp.Counter) })
-	h.claims = slices.Insert(h.claims, i, cl)
-	for _, o := range h.claims {
-		if o.m != cl.m && o.m.exclusion(o.key) != nil {
-			c.touch(o.m) // it was told to go and is still there: now in conflict with cl.m too
-		}
-	}
-	for _, e := range h.expects {
-		if e.reserved && e.m != cl.m {
-			c.touch(e.m) // it was on its way to this guard: better told before it arrives
-		}
-	}
-}
-
-// unfile takes cl out of the index. Members in conflict with it are looked at
-// again: it may have been the only obstacle.
-func (c *Coordinator) unfile(cl *claim) {
-	h := c.index[cl.key]
-	h.claims = slices.DeleteFunc(h.claims, func(o *claim) bool { return o == cl })
-	c.touchOpponents(cl)
-	c.tidy(cl.key, h)
-}
-
-// touchOpponents has the members that cl stood in the way of planned again.
-func (c *Coordinator) touchOpponents(cl *claim) {
-	if h := c.index[cl.key]; h != nil {
-		for _, o := range h.claims {
-			if o.noted == cl.m {
-				c.touch(o.m)
-			}
-		}
-	}
+// relay returns the guard's fingerprint.
+func (cl *claim) relay() guardstate.Fingerprint {
+	f, _ := cl.key.Relay()
+	return f
 }
 
 func (c *Coordinator) nextStamp() Stamp {
@@ -101,7 +47,7 @@ func (c *Coordinator) nextStamp() Stamp {
 
 func (c *Coordinator) saveClaim(cl *claim) {
 	c.save(Record{Kind: RecordClaim, Gateway: cl.m.name.Gateway, Instance: cl.m.name.Instance,
-		Key: cl.key, Stamp: cl.stamp, Used: cl.used, Left: cl.left})
+		Key: cl.key, Stamp: cl.stamp, Used: cl.used, Left: cl.left, Facts: cl.facts.export(cl.relay())})
 }
 
 // attach adds a claim to its member and the index.
@@ -186,7 +132,7 @@ func (c *Coordinator) reclaim(m *member) {
 		switch {
 		case i >= 0 && claims(p.guards[i]):
 			claimed[i] = true
-			c.renew(cl, p.guards[i].has(shmproto.GuardInUse))
+			c.renew(cl, p.guards[i])
 		case cl.live() && !p.keeps(i):
 			c.leave(cl)
 		default:
@@ -201,7 +147,7 @@ func (c *Coordinator) reclaim(m *member) {
 				continue
 			}
 			claimed[i] = true
-			if !c.admit(m, RelayKey(g.id), inUse) {
+			if !c.admit(m, g) {
 				excess++
 			}
 		}
@@ -213,16 +159,23 @@ func (c *Coordinator) reclaim(m *member) {
 }
 
 // renew: the publication makes again the claim that cl already is.
-func (c *Coordinator) renew(cl *claim, inUse bool) {
-	cl.inUse = inUse
+func (c *Coordinator) renew(cl *claim, g guard) {
+	cl.inUse = g.has(shmproto.GuardInUse)
 	changed := false
+	if known := g.facts.over(cl.facts); !known.equal(cl.facts) {
+		cl.facts = known // those of the index are m's own statement
+		changed = true
+	}
 	if !cl.live() {
 		c.revive(cl)
 		changed = true
 	}
-	if inUse && !cl.used {
+	if cl.inUse && !cl.used {
 		cl.used = true
 		changed = true
+		if cl.m.exclusion(cl.key) != nil {
+			c.touchAround(c.known(cl.key)) // what it leaves behind is a reason for others now
+		}
 	}
 	if changed {
 		c.saveClaim(cl)
@@ -232,7 +185,8 @@ func (c *Coordinator) renew(cl *claim, inUse bool) {
 // admit makes a new claim, if there is room. A retained claim makes room for a
 // live one, the one left longest ago first. This is the one place in which new
 // claims come into being (budgets belong here).
-func (c *Coordinator) admit(m *member, k Key, inUse bool) bool {
+func (c *Coordinator) admit(m *member, g guard) bool {
+	k, inUse := RelayKey(g.id), g.has(shmproto.GuardInUse)
 	if old := m.claim(k); old != nil {
 		return true // the guard is shown twice
 	}
@@ -249,25 +203,8 @@ func (c *Coordinator) admit(m *member, k Key, inUse bool) bool {
 		c.release(oldest)
 		c.notify(Notice{Kind: NoticeEvicted, Member: m.name, Key: oldest.key, Stamp: oldest.stamp})
 	}
-	cl := &claim{m: m, key: k, stamp: c.nextStamp(), used: inUse, inUse: inUse}
+	cl := &claim{m: m, key: k, stamp: c.nextStamp(), used: inUse, inUse: inUse, facts: g.facts}
 	c.attach(cl)
 	c.saveClaim(cl)
 	return true
-}
-
-// expect replaces m's expectations.
-func (c *Coordinator) expect(m *member, want []expect) {
-	if slices.Equal(m.expects, want) {
-		return
-	}
-	for _, e := range m.expects {
-		h := c.index[e.key]
-		h.expects = slices.DeleteFunc(h.expects, func(o expect) bool { return o == e })
-		c.tidy(e.key, h)
-	}
-	m.expects = append(m.expects[:0], want...)
-	for _, e := range m.expects {
-		h := c.entry(e.key)
-		h.expects = append(h.expects, e)
-	}
 }

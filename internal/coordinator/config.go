@@ -88,6 +88,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Hold, 120*day)
 	setDefault(&c.MaxClaims, 6)
 	setDefault(&c.MaxExclusions, shmproto.MaxExclusions)
+	setDefault(&c.Levels, DefaultLevels)
 	setDefault(&c.MinPassPercent, 30)
 	setDefault(&c.Tries, 3)
 	setDefault(&c.RetryAfter, 30*time.Second)
@@ -126,5 +127,6 @@ func (c Config) validate() error {
 	check(c.ViolationLimit > 0, "violation limit %d: must be positive", c.ViolationLimit)
 	check(c.ViolationWindow > 0, "violation window %v: must be positive", c.ViolationWindow)
 	check(c.QuarantineTicks > 0, "%d ticks of quarantine: must be positive", c.QuarantineTicks)
+	errs = append(errs, c.Levels.check(), checkGroups(c.Groups))
 	return errors.Join(errs...)
 }

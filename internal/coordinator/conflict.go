@@ -1,6 +1,10 @@
 package coordinator
 
-import "guardring/shmproto"
+import (
+	"cmp"
+
+	"guardring/shmproto"
+)
 
 // strength says how much stands in the way of a member at a guard.
 type strength uint8
@@ -8,8 +12,9 @@ type strength uint8
 const (
 	// free: nothing does.
 	free strength = iota
-	// tolerated: another used the guard before, and this member used it before
-	// it could be told. The relay knows both already: reported, never moved.
+	// tolerated: reported, never moved. This member used its guard before it could
+	// be told, and another used it and left, or has another guard of one family or
+	// subnet: they know both already.
 	tolerated
 	// possible: the guard may become another's primary.
 	possible
@@ -24,36 +29,84 @@ const (
 // obstacle is the strongest thing that stands in a member's way at a guard.
 type obstacle struct {
 	strength strength
+	level    Level
+	over     Key // the other's guard, where it is another relay
 	other    *member
 	stamp    Stamp // the other's claim, if it is one
+	used     bool  // the other has used its guard
+}
+
+// rival names the obstacle, for a claim that is in conflict with it.
+func (o obstacle) rival() rival {
+	if o.other == nil {
+		return rival{}
+	}
+	return rival{o.other.name, o.level, o.over}
+}
+
+// exceeds: o is a stronger obstacle than p, or as strong at a stronger level, or
+// else was there first.
+func (o obstacle) exceeds(p obstacle) bool {
+	switch {
+	case o.strength != p.strength:
+		return o.strength > p.strength
+	case o.level != p.level:
+		return o.level < p.level
+	case o.stamp.Counter != p.stamp.Counter:
+		return o.stamp.Counter < p.stamp.Counter
+	case o.other == nil || p.other == nil:
+		return false
+	}
+	return cmp.Or(o.other.name.Compare(p.other.name), o.over.Compare(p.over)) < 0
+}
+
+// visit is a member's question what stands in its way at a guard. mine is its
+// live claim there, or nil if the question is whether it could go there.
+type visit struct {
+	m    *member
+	k    Key
+	mine *claim
+	told bool // it claims the guard, and was told to give it up
 }
 
 // obstacle returns what stands in m's way at k. mine is m's live claim on k, or
 // nil if the question is whether m could go there.
+func (c *Coordinator) obstacle(m *member, k Key, mine *claim) obstacle {
+	return c.obstacleUpTo(LevelSubnet, m, k, mine)
+}
+
+// obstacleUpTo is obstacle at the levels up to widest.
+func (c *Coordinator) obstacleUpTo(widest Level, m *member, k Key, mine *claim) obstacle {
+	var o obstacle
+	v := visit{m, k, mine, mine != nil && m.exclusion(k) != nil}
+	c.around(k, func(r *relay, l Level) {
+		if l <= widest {
+			v.meet(r, l, &o)
+		}
+	})
+	return o
+}
+
+// meet makes o what stands in v's way at r, if that is more.
 //
 // The rule that keeps decisions from being turned round is the first one: a
-// member that was told to give k up in favour of m never stands in m's way
-// there, whatever stamps either of them gets later. And the member that was told
-// is the one in conflict as long as it claims k, whoever came first since.
-func (c *Coordinator) obstacle(m *member, k Key, mine *claim) obstacle {
-	var o obstacle
-	h := c.index[k]
-	if h == nil {
-		return o
-	}
-	told := mine != nil && m.exclusion(k) != nil
-	for _, cl := range h.claims { // in the order of their stamps: the first of the strongest is kept
-		if cl.m == m || mine != nil && !told && mine.stamp.Counter < cl.stamp.Counter {
+// member that was told to give its guard up in favour of v.m never stands in its
+// way there, whatever stamps either of them gets later. And the member that was
+// told is the one in conflict as long as it claims the guard, whoever came first
+// since.
+func (v *visit) meet(r *relay, l Level, o *obstacle) {
+	for _, cl := range r.claims {
+		if cl.m == v.m || v.mine != nil && !v.told && v.mine.stamp.Counter < cl.stamp.Counter {
 			continue
 		}
-		x := cl.m.exclusion(k)
-		if x != nil && x.For == m.name {
+		x := cl.m.exclusion(cl.key)
+		if x != nil && x.For == v.m.name {
 			continue
 		}
 		s := held
 		switch {
 		case cl.live() && x == nil:
-		case cl.live() && told:
+		case cl.live() && v.told:
 			s = reserved // both were told to go, and both are still there
 		default:
 			// It has left, or will. What stays is that the relay knows its
@@ -61,28 +114,44 @@ func (c *Coordinator) obstacle(m *member, k Key, mine *claim) obstacle {
 			switch {
 			case !cl.used:
 				s = free
-			case mine != nil && mine.used:
+			case v.mine != nil && v.mine.used:
 				s = tolerated
 			default:
 				s = retained
 			}
 		}
-		if s > o.strength {
-			o = obstacle{s, cl.m, cl.stamp}
+		if l > LevelRelay && v.mine != nil && v.mine.used && s > tolerated {
+			// A move after the fact does not undo what family or network know, and
+			// it adds a draw.
+			s = tolerated
+		}
+		v.offer(o, obstacle{s, l, cl.key, cl.m, cl.stamp, cl.used})
+	}
+	if v.mine != nil {
+		return
+	}
+	for _, e := range r.expects {
+		s := possible
+		if e.reserved {
+			s = reserved
+		}
+		if e.m != v.m {
+			v.offer(o, obstacle{strength: s, level: l, over: e.key, other: e.m})
 		}
 	}
-	if mine == nil {
-		for _, e := range h.expects {
-			s := possible
-			if e.reserved {
-				s = reserved
-			}
-			if e.m != m && s > o.strength {
-				o = obstacle{strength: s, other: e.m}
-			}
-		}
+}
+
+// offer makes o the obstacle p, if p exceeds it.
+func (v *visit) offer(o *obstacle, p obstacle) {
+	if p.strength == free {
+		return
 	}
-	return o
+	if p.level == LevelRelay {
+		p.over = Key{}
+	}
+	if o.other == nil || p.exceeds(*o) {
+		*o = p
+	}
 }
 
 // why names the rule by which an obstacle takes a guard from a member.
@@ -106,16 +175,13 @@ func (c *Coordinator) conflicts(m *member) (open int) {
 			continue
 		}
 		o := c.obstacle(m, cl.key, cl)
-		if o.other != cl.noted {
+		if now := o.rival(); now != cl.noted {
 			if o.other == nil {
 				c.resolved(cl)
 			} else {
-				cl.noted = o.other
-				n := Notice{Kind: NoticeConflict, Member: m.name, Other: o.other.name, Key: cl.key, Stamp: cl.stamp, Others: o.stamp}
-				if o.strength == tolerated {
-					n.Reason = ReasonAlreadyUsed
-				}
-				c.notify(n)
+				cl.noted = now
+				c.notify(Notice{Kind: NoticeConflict, Member: m.name, Other: now.other, Key: cl.key, Level: now.level, Over: now.over,
+					Stamp: cl.stamp, Others: o.stamp, Reason: o.tolerance()})
 			}
 		}
 		if o.strength >= retained && m.exclusion(cl.key) == nil {
@@ -125,11 +191,24 @@ func (c *Coordinator) conflicts(m *member) (open int) {
 	return open
 }
 
+// tolerance says why an obstacle moves nobody, or "".
+func (o obstacle) tolerance() string {
+	switch {
+	case o.strength != tolerated:
+		return ""
+	case o.level == LevelRelay:
+		return ReasonAlreadyUsed
+	case o.used:
+		return ReasonUsedBoth
+	}
+	return ReasonUsed
+}
+
 // resolved tells the operator that a conflict it was told of has ended.
 func (c *Coordinator) resolved(cl *claim) {
-	if cl.noted != nil {
-		c.notify(Notice{Kind: NoticeResolved, Member: cl.m.name, Other: cl.noted.name, Key: cl.key, Stamp: cl.stamp})
-		cl.noted = nil
+	if was := cl.noted; was != (rival{}) {
+		c.notify(Notice{Kind: NoticeResolved, Member: cl.m.name, Other: was.other, Key: cl.key, Level: was.level, Over: was.over, Stamp: cl.stamp})
+		cl.noted = rival{}
 	}
 }
 

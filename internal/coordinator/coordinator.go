@@ -3,6 +3,8 @@ package coordinator
 import (
 	"fmt"
 	"time"
+
+	"guardring/internal/guardstate"
 )
 
 // Coordinator is the state machine. It is not safe for concurrent use: one
@@ -25,15 +27,19 @@ type Coordinator struct {
 	floor   uint64 // highest order seq of any forgotten member: a returning one starts above it
 
 	// Volatile.
-	index       map[Key]*holders
-	gateways    []*gateway // sorted by name
-	gatewayOf   map[string]*gateway
-	quarantined []*gateway // in the order in which they were quarantined
-	now         time.Time
-	started     time.Time // of the first event
-	due         time.Time // nothing that depends on time happens before it; zero: nothing at all
-	dirty       []*member // to be planned before Step returns
-	ready       Ready     // what the present Step asks for
+	relays         map[guardstate.Fingerprint]*relay
+	levels         map[Key][]*relay                  // relays that are claimed or expected, above the relay level, each sorted
+	groups         map[guardstate.Fingerprint][]Key  // cfg.Groups by relay
+	consensus      map[guardstate.Fingerprint]*facts // the operator's consensus file; empty: none
+	contradictions []ContradictionStatus             // as the operator was told, by relay and level
+	gateways       []*gateway                        // sorted by name
+	gatewayOf      map[string]*gateway
+	quarantined    []*gateway // in the order in which they were quarantined
+	now            time.Time
+	started        time.Time // of the first event
+	due            time.Time // nothing that depends on time happens before it; zero: nothing at all
+	dirty          []*member // to be planned before Step returns
+	ready          Ready     // what the present Step asks for
 }
 
 // New returns an empty core, or every fault of cfg at once.
@@ -45,7 +51,9 @@ func New(cfg Config) (*Coordinator, error) {
 	return &Coordinator{
 		cfg:       cfg,
 		byName:    make(map[Member]*member),
-		index:     make(map[Key]*holders),
+		relays:    make(map[guardstate.Fingerprint]*relay),
+		levels:    make(map[Key][]*relay),
+		groups:    groupKeys(cfg.Groups),
 		gatewayOf: make(map[string]*gateway),
 	}, nil
 }
@@ -73,7 +81,8 @@ func (c *Coordinator) Step(e Event) Ready {
 	case Allowed:
 		c.begin(e.At) // TO BE BUILT
 	case ConsensusRead:
-		c.begin(e.At) // TO BE BUILT
+		c.begin(e.At)
+		c.consensusRead(e)
 	default:
 		panic(fmt.Sprintf("coordinator: unknown event %T", e))
 	}

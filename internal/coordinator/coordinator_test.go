@@ -131,8 +131,8 @@ func TestRestoreLateRecords(t *testing.T) {
 // A level that this build does not know must not be read as another.
 func TestKeyOfUnknownLevel(t *testing.T) {
 	var r Record
-	err := json.Unmarshal([]byte(`{"v":1,"kind":"claim","key":"family/00"}`), &r)
-	if err == nil || !strings.Contains(err.Error(), "want relay/FINGERPRINT") {
+	err := json.Unmarshal([]byte(`{"v":1,"kind":"claim","key":"country/00"}`), &r)
+	if err == nil || !strings.Contains(err.Error(), "want relay/, family/ or subnet/") {
 		t.Errorf("error %v", err)
 	}
 }

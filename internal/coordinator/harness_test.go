@@ -225,16 +225,17 @@ func (c *Coordinator) valid() error {
 			expected[e.key]++
 		}
 	}
-	for k, h := range c.index {
+	for id, r := range c.relays {
+		k := RelayKey(id)
 		want := dumb[k]
 		slices.SortFunc(want, func(a, b *claim) int { return int(a.stamp.Counter) - int(b.stamp.Counter) })
-		if !slices.Equal(want, h.claims) {
-			fail("index of %s: %d claims, want %d, in the order of their stamps", k, len(h.claims), len(want))
+		if !slices.Equal(want, r.claims) {
+			fail("index of %s: %d claims, want %d, in the order of their stamps", k, len(r.claims), len(want))
 		}
-		if len(h.expects) != expected[k] {
-			fail("index of %s: %d expected, want %d", k, len(h.expects), expected[k])
+		if len(r.expects) != expected[k] {
+			fail("index of %s: %d expected, want %d", k, len(r.expects), expected[k])
 		}
-		if len(h.claims)+len(h.expects) == 0 {
+		if len(r.claims)+len(r.expects)+len(r.stated) == 0 {
 			fail("index of %s is empty and was kept", k)
 		}
 		delete(dumb, k)

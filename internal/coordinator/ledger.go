@@ -116,7 +116,11 @@ func (c *Coordinator) applyClaim(m *member, r *Record) error {
 		i, _ := slices.BinarySearchFunc(m.claims, cl.key, func(o *claim, k Key) int { return o.key.Compare(k) })
 		m.claims = slices.Insert(m.claims, i, cl)
 	}
-	cl.stamp, cl.used, cl.left = r.Stamp, r.Used, r.Left
+	f, err := imported(r.Facts)
+	if err != nil {
+		return err
+	}
+	cl.stamp, cl.used, cl.left, cl.facts = r.Stamp, r.Used, r.Left, f
 	c.stamp = max(c.stamp, r.Stamp.Counter)
 	return nil
 }
@@ -128,6 +132,9 @@ func (c *Coordinator) applyOrder(m *member, r *Record) error {
 	for i, x := range r.Exclusions {
 		if _, ok := x.Key.Relay(); !ok || i > 0 && r.Exclusions[i-1].Key.Compare(x.Key) >= 0 {
 			return fmt.Errorf("exclusion %d names no relay, is repeated or out of order", i+1)
+		}
+		if _, ok := x.Over.Relay(); ok != (x.Level > LevelRelay) || !ok && !x.Over.IsZero() {
+			return fmt.Errorf("exclusion %d: at level %q over %q", i+1, x.Level, x.Over)
 		}
 	}
 	m.seq, m.answers, m.exclusions = max(m.seq, r.Seq), r.Answers, slices.Clone(r.Exclusions)
@@ -146,7 +153,7 @@ func (c *Coordinator) Snapshot() []Record {
 	for _, m := range c.members {
 		add(m.name, Record{Kind: RecordMember, Away: m.away, Gone: m.gone})
 		for _, cl := range m.claims {
-			add(m.name, Record{Kind: RecordClaim, Key: cl.key, Stamp: cl.stamp, Used: cl.used, Left: cl.left})
+			add(m.name, Record{Kind: RecordClaim, Key: cl.key, Stamp: cl.stamp, Used: cl.used, Left: cl.left, Facts: cl.facts.export(cl.relay())})
 		}
 		if m.seq > 0 || len(m.exclusions) > 0 {
 			add(m.name, Record{Kind: RecordOrder, Seq: m.seq, Answers: m.answers, Exclusions: slices.Clone(m.exclusions)})

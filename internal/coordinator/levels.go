@@ -1,6 +1,9 @@
 package coordinator
 
 import (
+	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"guardring/internal/guardstate"
@@ -73,4 +76,53 @@ type Facts struct {
 	Family    []guardstate.Fingerprint `json:"family,omitempty"`     // its declared list, sorted
 	// FamilyStated: FamilyIDs and Family are the whole truth, also when empty.
 	FamilyStated bool `json:"family_stated,omitempty"`
+}
+
+// has reports whether guards are compared at level l.
+func (s Levels) has(l Level) bool {
+	switch l {
+	case LevelRelay:
+		return true
+	case LevelFamily:
+		return s&WithFamily != 0
+	case LevelSubnet:
+		return s&WithSubnet != 0
+	}
+	return false
+}
+
+// check reports a set that means nothing.
+func (s Levels) check() error {
+	if s&^(WithFamily|WithSubnet|RelayOnly) != 0 || s&RelayOnly != 0 && s != RelayOnly {
+		return fmt.Errorf("levels %#x: want family and subnet, one of them, or neither", uint8(s))
+	}
+	return nil
+}
+
+// checkGroups reports the first fault of the operator's groups.
+func checkGroups(groups []Group) error {
+	seen := map[string]bool{}
+	for _, g := range groups {
+		switch {
+		case g.Name == "":
+			return errors.New("a group of relays has no name")
+		case seen[g.Name]:
+			return fmt.Errorf("group %q: there are two of that name", g.Name)
+		case slices.ContainsFunc(g.Relays, guardstate.Fingerprint.IsZero):
+			return fmt.Errorf("group %q: a relay has no fingerprint", g.Name)
+		}
+		seen[g.Name] = true
+	}
+	return nil
+}
+
+// groupKeys returns the keys of the operator's groups by relay.
+func groupKeys(groups []Group) map[guardstate.Fingerprint][]Key {
+	keys := map[guardstate.Fingerprint][]Key{}
+	for _, g := range groups {
+		for _, f := range g.Relays {
+			keys[f] = append(keys[f], GroupKey(g.Name))
+		}
+	}
+	return keys
 }

@@ -24,6 +24,7 @@ type member struct {
 	slot    int // -1 while it is not shown
 	pub     publication
 	expects []expect // its entries in the index besides claims
+	stated  []filing // its statements in the index, in the order of its guards
 	excess  int      // guards beyond its claims
 	stuck   string   // why it is in conflict and not told to move
 	would   []Key    // policy observe: what the operator was told that it would be told
@@ -58,11 +59,11 @@ func (m *member) claim(k Key) *claim {
 	return nil
 }
 
-// guard is what is kept of a shown guard. Addresses and families are not
-// compared at relay level, so they are not kept.
+// guard is what is kept of a shown guard.
 type guard struct {
 	id    guardstate.Fingerprint
 	flags shmproto.GuardFlags
+	facts *facts // what the publication says of it; nil: nothing
 }
 
 func (g guard) has(f shmproto.GuardFlags) bool { return g.flags&f != 0 }
@@ -124,24 +125,41 @@ func (p *publication) wholeSample() bool {
 // rest on (all but the numbers and the receipt).
 func (p *publication) update(q *shmproto.Publication, at time.Time) (changed bool) {
 	guards := q.Guards[:min(len(q.Guards), shmproto.MaxGuards)]
-	changed = p.state != q.State || p.selection != q.Selection || p.flags != q.Flags ||
-		p.numPrimary != int(q.NumPrimary) || p.passPercent != int(q.PassPercent) ||
-		len(p.guards) != len(guards)
-	if cap(p.guards) < len(guards) {
-		p.guards = make([]guard, len(guards))
+	changed = p.updateGuards(guards)
+	changed = changed || p.state != q.State || p.selection != q.Selection || p.flags != q.Flags ||
+		p.numPrimary != int(q.NumPrimary) || p.passPercent != int(q.PassPercent)
+	p.attachment, p.incarnation, p.seq = q.Attachment, q.Incarnation, q.Seq
+	p.state, p.selection, p.flags = q.State, q.Selection, q.Flags
+	p.numPrimary, p.passPercent = int(q.NumPrimary), int(q.PassPercent)
+	p.torVersion, p.receipt, p.seen = q.TorVersion, q.Receipt, at
+	return changed
+}
+
+// updateGuards is update for the guards.
+func (p *publication) updateGuards(guards []shmproto.Guard) (changed bool) {
+	before := p.guards
+	same := len(before) == len(guards)
+	for i := 0; same && i < len(guards); i++ {
+		same = before[i].id == guards[i].Fingerprint
 	}
-	p.guards = p.guards[:len(guards)]
+	if !same {
+		p.guards = make([]guard, len(guards))
+		changed = true
+	}
 	for i := range guards {
-		g := guard{guards[i].Fingerprint, guards[i].Flags}
+		g := guard{id: guards[i].Fingerprint, flags: guards[i].Flags}
+		var old *facts
+		if same {
+			old = before[i].facts
+		} else if j := slices.IndexFunc(before, func(o guard) bool { return o.id == g.id }); j >= 0 {
+			old = before[j].facts
+		}
+		g.facts = stated(old, &guards[i])
 		if p.guards[i] != g {
 			p.guards[i] = g
 			changed = true
 		}
 	}
-	p.attachment, p.incarnation, p.seq = q.Attachment, q.Incarnation, q.Seq
-	p.state, p.selection, p.flags = q.State, q.Selection, q.Flags
-	p.numPrimary, p.passPercent = int(q.NumPrimary), int(q.PassPercent)
-	p.torVersion, p.receipt, p.seen = q.TorVersion, q.Receipt, at
 	return changed
 }
 
@@ -228,6 +246,7 @@ func (c *Coordinator) hide(m *member) {
 		cl.inUse = false
 	}
 	m.pub = publication{}
+	c.restate(m)
 	m.stuck, m.would, m.excess = "", nil, 0
 	m.answer, m.reason = shmproto.ReceiptNone, shmproto.ReasonNone
 	m.tries, m.unanswered = 0, false

@@ -63,6 +63,7 @@ const (
 	ReasonBudget        = "its budget of forced changes is spent"
 	ReasonDelayed       = "it is moved after a random delay"
 	ReasonUsedBoth      = "both have used their guards, and only the same relay moves a used guard"
+	ReasonUsed          = "it has used its guard, and only the same relay moves a used guard"
 	ReasonClone         = "it is a clone: run guardring-guest fresh in it"
 )
 
@@ -112,6 +113,12 @@ func (n Notice) text(keys bool) string {
 	}
 	if keys && !n.Key.IsZero() {
 		add("%s", n.Key)
+	}
+	if n.Level > LevelRelay {
+		add("level=%s", n.Level)
+	}
+	if keys && !n.Over.IsZero() {
+		add("over=%s", n.Over)
 	}
 	if !n.Other.IsZero() {
 		add("other=%s", n.Other)

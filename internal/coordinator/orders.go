@@ -158,7 +158,7 @@ func (c *Coordinator) endLeft(m *member) {
 }
 
 // endHeld ends the exclusions whose hold is over, unless another member claims
-// the guard or is on its way to it.
+// the guard or one that is compared with it, or is on its way there.
 func (c *Coordinator) endHeld(m *member) {
 	c.end(m, ReasonHoldOver, func(x Exclusion) bool {
 		if over := x.Since.Add(c.cfg.Hold); c.now.Before(over) {
@@ -173,13 +173,15 @@ func (c *Coordinator) endHeld(m *member) {
 	})
 }
 
-func (c *Coordinator) othersAt(m *member, k Key) bool {
-	h := c.index[k]
-	if h == nil {
-		return false
-	}
-	return slices.ContainsFunc(h.claims, func(cl *claim) bool { return cl.m != m }) ||
-		slices.ContainsFunc(h.expects, func(e expect) bool { return e.m != m && e.reserved })
+// othersAt reports whether another member claims the guard k or one that is near
+// it, or is on its way there.
+func (c *Coordinator) othersAt(m *member, k Key) (others bool) {
+	c.around(k, func(r *relay, _ Level) {
+		others = others ||
+			slices.ContainsFunc(r.claims, func(cl *claim) bool { return cl.m != m }) ||
+			slices.ContainsFunc(r.expects, func(e expect) bool { return e.m != m && e.reserved })
+	})
+	return others
 }
 
 // end ends the exclusions for which over holds. A lifted exclusion is a guard
@@ -242,7 +244,7 @@ func (c *Coordinator) adopt(m *member) {
 
 // notifyExclusion tells the operator of one guard of a decision.
 func (c *Coordinator) notifyExclusion(kind NoticeKind, m *member, x Exclusion) {
-	n := Notice{Kind: kind, Member: m.name, Other: x.For, Key: x.Key, Why: x.Why, Others: x.Stamp}
+	n := Notice{Kind: kind, Member: m.name, Other: x.For, Key: x.Key, Level: x.Level, Over: x.Over, Why: x.Why, Others: x.Stamp}
 	if kind == NoticeExcluded {
 		n.Seq = m.seq
 	}

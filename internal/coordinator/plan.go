@@ -39,6 +39,9 @@ func (c *Coordinator) plan(m *member) {
 	if len(added) > 0 {
 		c.exclude(m, added)
 	}
+	if left := open - c.moved(m, added); left > 0 {
+		c.becomeStuck(m, left, ReasonNotEnough) // a wider level had to be given up
+	}
 	if m.answer == shmproto.ReceiptRefused || m.answer == shmproto.ReceiptFailed {
 		primaries = nil // it says that it is not going anywhere
 	}
@@ -89,18 +92,26 @@ func (c *Coordinator) would(m *member, added []Exclusion) {
 // solve finds the least set of further exclusions that leaves m's primaries free
 // of conflict, and the primaries that follow. It avoids first everything that
 // can be avoided; where that leaves too few guards, it gives up the wishes
-// (possible primaries, then guards that others only used) before it gives up.
+// (possible primaries, then guards that others only used), then the widest level,
+// before it gives up.
 //
 // Without an open conflict, m is on its way by an order; then only what would
 // make it move again is taken out of its way.
 func (c *Coordinator) solve(m *member, open int) (added []Exclusion, primaries []int, reason string) {
+	tiers := [...]strength{possible, retained, reserved}
+	least := tiers[:]
 	if open == 0 {
-		return c.solveFor(m, reserved)
+		least = tiers[2:]
 	}
-	for _, least := range [...]strength{possible, retained, reserved} {
-		added, primaries, reason = c.solveFor(m, least)
-		if reason == "" && resolves(added) {
-			return added, primaries, ""
+	for widest := LevelSubnet; widest >= LevelRelay; widest-- {
+		if !c.cfg.Levels.has(widest) {
+			continue
+		}
+		for _, s := range least {
+			added, primaries, reason = c.solveFor(m, s, widest)
+			if reason == "" && (open == 0 || resolves(added)) {
+				return added, primaries, ""
+			}
 		}
 	}
 	if reason == "" {
@@ -109,17 +120,27 @@ func (c *Coordinator) solve(m *member, open int) (added []Exclusion, primaries [
 	return nil, nil, reason
 }
 
+// moved returns how many live claims the exclusions take away.
+func (c *Coordinator) moved(m *member, added []Exclusion) (n int) {
+	for _, x := range added {
+		if cl := m.claim(x.Key); cl != nil && cl.live() {
+			n++
+		}
+	}
+	return n
+}
+
 // resolves reports whether one of the exclusions ends a conflict.
 func resolves(added []Exclusion) bool {
 	return slices.ContainsFunc(added, func(x Exclusion) bool { return x.Why == WhyConflict })
 }
 
-// solveFor is solve for obstacles of a least strength.
+// solveFor is solve for obstacles of a least strength, at the levels up to widest.
 //
 // The set is the least one because the exclusions force each other: a guard
 // that is a primary stays one when others are excluded (they can only leave
 // room), so a primary with an obstacle has to be excluded in any solution.
-func (c *Coordinator) solveFor(m *member, least strength) (added []Exclusion, primaries []int, reason string) {
+func (c *Coordinator) solveFor(m *member, least strength, widest Level) (added []Exclusion, primaries []int, reason string) {
 	p := &m.pub
 	var excluded [shmproto.MaxGuards]bool
 	for i := range p.guards {
@@ -127,7 +148,7 @@ func (c *Coordinator) solveFor(m *member, least strength) (added []Exclusion, pr
 	}
 	// exclude takes guard i out if something stands in its way.
 	exclude := func(i int, k Key, mine *claim) bool {
-		o := c.obstacle(m, k, mine)
+		o := c.obstacleUpTo(widest, m, k, mine)
 		if o.strength < least {
 			return false
 		}
@@ -135,7 +156,11 @@ func (c *Coordinator) solveFor(m *member, least strength) (added []Exclusion, pr
 		if slices.ContainsFunc(added, func(x Exclusion) bool { return x.Key == k }) {
 			return true // the guard is shown twice
 		}
-		added = append(added, Exclusion{Key: k, Since: c.now, Why: o.why(mine != nil), For: o.other.name, Stamp: o.stamp})
+		x := Exclusion{Key: k, Since: c.now, Why: o.why(mine != nil), For: o.other.name, Stamp: o.stamp}
+		if o.level > LevelRelay {
+			x.Level, x.Over = o.level, o.over
+		}
+		added = append(added, x)
 		return true
 	}
 	for _, cl := range m.claims {
@@ -182,7 +207,7 @@ func (p *publication) primaries(n int, excluded *[shmproto.MaxGuards]bool, dst [
 	var taken [shmproto.MaxGuards]bool
 	pick := func(want func(g guard) bool) {
 		for i, g := range p.guards {
-			if len(dst) < n && !taken[i] && !excluded[i] && g.usable() && want(g) {
+			if len(dst) < n && !taken[i] && !excluded[i] && p.visible(i) && g.usable() && want(g) {
 				taken[i] = true
 				dst = append(dst, i)
 			}
@@ -226,7 +251,7 @@ func (c *Coordinator) foreseen(m *member, primaries []int) []expect {
 	}
 	n := 0
 	for i, g := range m.pub.guards {
-		if n < maxPossible && g.has(shmproto.GuardPossiblePrimary) && g.usable() && add(i, false) {
+		if n < maxPossible && g.has(shmproto.GuardPossiblePrimary) && g.usable() && m.pub.visible(i) && add(i, false) {
 			n++
 		}
 	}

@@ -65,6 +65,8 @@ func (c *Coordinator) absorb(m *member, p *shmproto.Publication, arrived bool) {
 		c.notify(Notice{Kind: NoticeRefused, Member: m.name})
 	}
 	if changed || arrived {
+		c.vet(m)
+		c.restate(m)
 		c.adopt(m)
 		c.reclaim(m)
 		c.endLeft(m)

@@ -38,10 +38,11 @@ type Record struct {
 	Away time.Time `json:"away,omitzero"`  // member: since when it is not shown; zero while it is
 	Gone bool      `json:"gone,omitempty"` // member: it has left on purpose
 
-	Key   Key       `json:"key,omitzero"`   // claim, release
-	Stamp Stamp     `json:"stamp,omitzero"` // claim: first sight; counters: the highest counter
-	Used  bool      `json:"used,omitempty"` // claim: was in use at some time
-	Left  time.Time `json:"left,omitzero"`  // claim: since when the used guard is neither in use nor primary
+	Key   Key       `json:"key,omitzero"`    // claim, release
+	Stamp Stamp     `json:"stamp,omitzero"`  // claim: first sight; counters: the highest counter
+	Used  bool      `json:"used,omitempty"`  // claim: was in use at some time
+	Left  time.Time `json:"left,omitzero"`   // claim: since when the used guard is neither in use nor primary
+	Facts *Facts    `json:"facts,omitempty"` // claim: what the member stated of the guard, as far as it is compared
 
 	Seq        uint64           `json:"seq,omitempty"`        // order; counters: the highest seq of any forgotten member
 	Answers    shmproto.Answers `json:"answers,omitzero"`     // order: the publication that it was decided on

@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"fmt"
+	"net/netip"
 	"regexp"
 	"strconv"
 	"strings"
@@ -16,19 +17,22 @@ import (
 
 // TestScripts runs the rules' examples in testdata. A script begins with
 //
-//	new [policy=observe] [claims=N] [exclusions=N]
+//	new [policy=observe] [claims=N] [exclusions=N] [levels=none|family|subnet|family+subnet] [group=NAME:G1+G2]...
 //
 // Each "run" has one event per line, and prints what the core asks for:
 //
 //	publish GW[/INSTANCE][@SLOT] [att=N] [inc=N] [seq=N] [n=N] [pass=N] [state=S] [sel=S] [flags=F,F]
 //	        [receipt=STATUS[:REASON-NUMBER]] [= | GUARD...]
 //	tick DURATION        gateway GW on|off      violate GW [N]
+//	consensus [GUARD...] the operator's file (none: there is none any more)
 //	obey GW[/INSTANCE]   Tor does what its order says, and answers
 //	restart [policy=P]   a new core from what was saved
 //	state | claims | orders
 //
 // A guard is Gn, then its flags: G1:primary,inuse,confirmed,possible,excluded,
-// down,bridge,unfiltered,unlisted. Without unfiltered and unlisted it passes the
+// down,bridge,unfiltered,unlisted. Then, each after a slash, its addresses, the
+// relays that its family list names (fam=G2+G3), its family identities (id=X+Y);
+// "fam=" says that it has no family. Without unfiltered and unlisted it passes the
 // filter and is in the consensus. "=" repeats the guards of the last time. seq
 // grows by itself.
 func TestScripts(t *testing.T) {
@@ -71,11 +75,28 @@ func newScript(t testing.TB, args []datadriven.CmdArg) *script {
 			cfg.MaxClaims = atoi(t, v)
 		case "exclusions":
 			cfg.MaxExclusions = atoi(t, v)
+		case "levels":
+			cfg.Levels = levelSets[v]
+		case "group":
+			name, relays, _ := strings.Cut(v, ":")
+			cfg.Groups = append(cfg.Groups, Group{name, fingerprints(t, relays)})
 		default:
 			t.Fatalf("new: unknown argument %s", a.Key)
 		}
 	}
 	return &script{t: t, h: newHarness(t, cfg), now: testStart, tors: map[Member]*fakeTor{}}
+}
+
+var levelSets = map[string]Levels{"none": RelayOnly, "family": WithFamily, "subnet": WithSubnet, "family+subnet": WithFamily | WithSubnet}
+
+// fingerprints reads "G1+G2".
+func fingerprints(t testing.TB, text string) (fs []guardstate.Fingerprint) {
+	for name := range strings.SplitSeq(text, "+") {
+		if name != "" {
+			fs = append(fs, fp(atoi(t, strings.TrimPrefix(name, "G"))))
+		}
+	}
+	return fs
 }
 
 func atoi(t testing.TB, s string) int {
@@ -106,6 +127,17 @@ func (s *script) line(f []string) {
 		s.print(s.h.step(Tick{s.now}))
 	case "gateway":
 		s.print(s.h.step(GatewaySeen{At: s.now, Gateway: f[1], Present: f[2] == "on"}))
+	case "consensus":
+		e := ConsensusRead{At: s.now}
+		for _, w := range f[1:] {
+			g := s.guard(w)
+			x := Facts{Relay: g.Fingerprint}
+			if f := stated(nil, &g); f != nil {
+				x = *f.export(g.Fingerprint)
+			}
+			e.Guards = append(e.Guards, x)
+		}
+		s.print(s.h.step(e))
 	case "violate":
 		n := 1
 		if len(f) > 2 {
@@ -124,7 +156,7 @@ func (s *script) line(f []string) {
 	case "claims":
 		for _, m := range s.h.core.members {
 			for _, cl := range m.claims {
-				fmt.Fprintf(&s.out, "  %s %s\n", m.name, describeClaim(cl.key, cl.stamp, cl.used, cl.left))
+				fmt.Fprintf(&s.out, "  %s %s%s\n", m.name, describeClaim(cl.key, cl.stamp, cl.used, cl.left), describeFacts(cl.facts.export(cl.relay())))
 			}
 		}
 	case "orders":
@@ -201,7 +233,7 @@ func (s *script) publish(f []string) {
 		switch {
 		case w == "=":
 			keep = true
-		case !ok:
+		case !ok || guardWord.MatchString(w):
 			guards = append(guards, s.guard(w))
 		case key == "att":
 			p.Attachment = shmproto.Attachment(atoi(s.t, value))
@@ -245,8 +277,29 @@ func (s *script) show(tor *fakeTor) {
 
 func (s *script) guard(text string) shmproto.Guard {
 	s.t.Helper()
+	text, known, _ := strings.Cut(text, "/")
 	name, flags, _ := strings.Cut(text, ":")
 	g := shmproto.Guard{Fingerprint: fp(atoi(s.t, strings.TrimPrefix(name, "G"))), Flags: shmproto.GuardListed | shmproto.GuardFiltered}
+	for word := range strings.SplitSeq(known, "/") {
+		key, value, _ := strings.Cut(word, "=")
+		switch key {
+		case "":
+		case "fam":
+			g.Flags |= shmproto.GuardFamilyStated
+			g.Family = fingerprints(s.t, value)
+		case "id":
+			g.Flags |= shmproto.GuardFamilyStated
+			for id := range strings.SplitSeq(value, "+") {
+				g.FamilyIDs = append(g.FamilyIDs, [32]byte([]byte(fmt.Sprintf("%-32s", id))))
+			}
+		default:
+			a, err := netip.ParseAddr(word)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			g.Addrs = append(g.Addrs, netip.AddrPortFrom(a, 443))
+		}
+	}
 	for flag := range strings.SplitSeq(flags, ",") {
 		switch flag {
 		case "":
@@ -274,6 +327,9 @@ func (s *script) print(r Ready) {
 	}
 }
 
+// guardWord tells a guard with "fam=" from a setting.
+var guardWord = regexp.MustCompile(`^G[0-9]`)
+
 var relayName = regexp.MustCompile(`relay/[0-9A-F]{40}`)
 
 // guardNames puts the scripts' names in the place of fingerprints.
@@ -300,6 +356,28 @@ func describeClaim(k Key, st Stamp, used bool, left time.Time) string {
 	return text
 }
 
+func describeFacts(f *Facts) (text string) {
+	if f == nil {
+		return ""
+	}
+	for _, k := range f.Subnets {
+		text += " " + strings.TrimPrefix(k.String(), "subnet/")
+	}
+	for _, k := range f.FamilyIDs {
+		text += " id=" + strings.TrimSpace(string(k.ID[:]))
+	}
+	if len(f.Family) > 0 {
+		text += " fam="
+	}
+	for i, id := range f.Family {
+		if i > 0 {
+			text += "+"
+		}
+		text += fmt.Sprintf("G%d", number(id))
+	}
+	return text
+}
+
 func describeRecord(r Record) string {
 	text := string(r.Kind)
 	if m := r.member(); !m.IsZero() {
@@ -314,13 +392,16 @@ func describeRecord(r Record) string {
 			text += " gone"
 		}
 	case RecordClaim:
-		text += " " + describeClaim(r.Key, r.Stamp, r.Used, r.Left)
+		text += " " + describeClaim(r.Key, r.Stamp, r.Used, r.Left) + describeFacts(r.Facts)
 	case RecordRelease:
 		text += " " + keyName(r.Key)
 	case RecordOrder:
 		text += fmt.Sprintf(" seq=%d", r.Seq)
 		for _, x := range r.Exclusions {
 			text += fmt.Sprintf(" %s(%s", keyName(x.Key), x.Why)
+			if x.Level > LevelRelay {
+				text += fmt.Sprintf(", %s of %s", x.Level, keyName(x.Over))
+			}
 			if !x.For.IsZero() {
 				text += " for " + x.For.String()
 			}
@@ -371,8 +452,19 @@ func (s *script) state() {
 		}
 		s.out.WriteString("\n")
 	}
+	for _, x := range st.Contradictions {
+		other := "the consensus file"
+		if !x.Other.IsZero() {
+			other = x.Other.String()
+		}
+		fmt.Fprintf(&s.out, "  contradiction G%d %s: %s and %s\n", number(x.Relay), x.Level, x.One, other)
+	}
 	for _, x := range st.Conflicts {
-		fmt.Fprintf(&s.out, "  conflict %s %s(%d) before %s(%d)", keyName(x.Key), x.Holder, x.Since.Counter, x.Mover, x.Later.Counter)
+		fmt.Fprintf(&s.out, "  conflict %s", keyName(x.Key))
+		if x.Level > LevelRelay {
+			fmt.Fprintf(&s.out, ", %s of %s,", x.Level, keyName(x.Over))
+		}
+		fmt.Fprintf(&s.out, " %s(%d) before %s(%d)", x.Holder, x.Since.Counter, x.Mover, x.Later.Counter)
 		if !x.Told.IsZero() {
 			fmt.Fprintf(&s.out, " told answer=%d", x.Answer)
 		}

@@ -26,6 +26,7 @@ func (c *Coordinator) State() State {
 		s.Members = append(s.Members, m.status())
 		s.Conflicts = c.appendConflicts(s.Conflicts, m)
 	}
+	s.Contradictions = slices.Clone(c.contradictions)
 	slices.SortFunc(s.Conflicts, func(a, b ConflictStatus) int {
 		return cmp.Or(a.Key.Compare(b.Key), a.Holder.Compare(b.Holder), a.Mover.Compare(b.Mover))
 	})
@@ -87,12 +88,12 @@ func (c *Coordinator) appendConflicts(all []ConflictStatus, m *member) []Conflic
 		if o.other == nil {
 			continue
 		}
-		s := ConflictStatus{Key: cl.key, Holder: o.other.name, Since: o.stamp, Mover: m.name, Later: cl.stamp}
+		s := ConflictStatus{Key: cl.key, Level: o.level, Over: o.over, Holder: o.other.name, Since: o.stamp, Mover: m.name, Later: cl.stamp}
 		switch x := m.exclusion(cl.key); {
 		case x != nil:
 			s.Told, s.Answer = x.Since, m.answer
 		case o.strength == tolerated:
-			s.Reason = ReasonAlreadyUsed
+			s.Reason = o.tolerance()
 		case c.cfg.Policy == PolicyObserve && m.stuck == "":
 			s.Reason = ReasonPolicy
 		default:
