@@ -111,6 +111,8 @@ func newAgent(cfg config.Config, log *slog.Logger, leave <-chan struct{}) (agent
 			Cut:            cfg.Circuits == config.CircuitsCut,
 			MinPassPercent: cfg.MinPassPercent,
 			IntroGap:       cfg.IntroGap,
+			Gate:           gateModes[cfg.JoinGate],
+			GateLimit:      cfg.JoinGateLimit,
 		},
 		SlowTick:         cfg.SlowTick,
 		Leave:            leave,
@@ -122,6 +124,11 @@ func newAgent(cfg config.Config, log *slog.Logger, leave <-chan struct{}) (agent
 		return nil, nil, err
 	}
 	return agent, func() { _ = writer.Release() }, nil
+}
+
+// gateModes are the core's names for the configuration's words.
+var gateModes = map[string]rotation.GateMode{
+	config.GateOff: rotation.GateOff, config.GateOpen: rotation.GateOpen, config.GateClosed: rotation.GateClosed,
 }
 
 // torsOf lists the Tors of the configuration with all that the runner needs.

@@ -48,6 +48,11 @@ type Config struct {
 	// IntroGap is the pause between two introduction circuits of an onion service
 	// that are closed because they go through a guard that must go.
 	IntroGap time.Duration `yaml:"intro-gap"`
+	// JoinGate is off, open or closed: whether the streams of a new member wait until
+	// the host has answered, and what becomes of them when it does not.
+	JoinGate string `yaml:"join-gate"`
+	// JoinGateLimit is how long they wait for the host.
+	JoinGateLimit time.Duration `yaml:"join-gate-limit"`
 	// MinPassPercent is the least share of the network's guards that must stay
 	// usable, in percent.
 	MinPassPercent int `yaml:"min-pass-percent"`
@@ -74,12 +79,15 @@ type Instance struct {
 	Group        string `yaml:"group"`           // a group that this Tor is in; `join` gives it the include file
 }
 
-// The values of Policy and Circuits.
+// The values of Policy, Circuits and JoinGate.
 const (
 	PolicyObey     = "obey"
 	PolicyObserve  = "observe"
 	CircuitsLinger = "linger"
 	CircuitsCut    = "cut"
+	GateOff        = "off"
+	GateOpen       = "open"
+	GateClosed     = "closed"
 )
 
 // Default returns the configuration of an empty file.
@@ -90,6 +98,8 @@ func Default() Config {
 		Policy:         PolicyObey,
 		Circuits:       CircuitsLinger,
 		IntroGap:       30 * time.Second,
+		JoinGate:       GateOff,
+		JoinGateLimit:  90 * time.Second,
 		MinPassPercent: 30,
 		RequestTimeout: 15 * time.Second,
 		SlowTick:       30 * time.Second,
@@ -140,6 +150,10 @@ func (c *Config) Check(r *configfile.Report) {
 	}
 	oneOf("policy", c.Policy, PolicyObey, PolicyObserve)
 	oneOf("circuits", c.Circuits, CircuitsLinger, CircuitsCut)
+	oneOf("join-gate", c.JoinGate, GateOff, GateOpen, GateClosed)
+	if c.JoinGateLimit < time.Second || c.JoinGateLimit > time.Hour {
+		r.Fault("join-gate-limit", fmt.Sprintf("%s is out of range", c.JoinGateLimit), "write 1s to 1h; Tor gives a stream up after two minutes (SocksTimeout)")
+	}
 	if c.MinPassPercent < 20 || c.MinPassPercent > 100 {
 		r.Fault("min-pass-percent", fmt.Sprintf("%d is out of range", c.MinPassPercent), "write 20 to 100; below 20 % Tor changes to another guard selection")
 	}

@@ -154,6 +154,7 @@ func member(b *strings.Builder, m runner.Member) {
 		fmt.Fprintf(t, "  %s\t%s\t%s\n", g.Fingerprint, use, strings.Join(notes, ", "))
 	}
 	t.Flush() // into a strings.Builder: cannot fail
+	gate(b, m.Gate)
 	if m.Order != nil {
 		fmt.Fprintf(b, "  order %d of term %d: %d exclusions", m.Order.Seq, m.Order.Term, len(m.Order.Exclusions))
 		if m.Receipt != nil {
@@ -178,6 +179,30 @@ func member(b *strings.Builder, m runner.Member) {
 		}
 		b.WriteByte('\n')
 	}
+}
+
+// gate says how the join gate stands: since when, until when, and why.
+func gate(b *strings.Builder, g *runner.Gate) {
+	if g == nil {
+		return
+	}
+	const clock = "15:04:05"
+	switch g.State {
+	case "open":
+		fmt.Fprintf(b, "  join gate open: %s", g.Why)
+		if !g.Opened.IsZero() {
+			fmt.Fprintf(b, " (closed %s, opened %s, %d streams had waited)", g.Since.Format(clock), g.Opened.Format(clock), g.LetGo)
+		}
+	case "closed":
+		then := "then it opens"
+		if g.Holds {
+			then = "and stays closed after that"
+		}
+		fmt.Fprintf(b, "  join gate CLOSED since %s: %d streams wait; %s; limit %s, %s", g.Since.Format(clock), g.Waiting, g.Why, g.Limit.Format(clock), then)
+	default:
+		fmt.Fprintf(b, "  join gate %s: %s", g.State, g.Why)
+	}
+	b.WriteByte('\n')
 }
 
 // printable replaces what a terminal could take for commands.

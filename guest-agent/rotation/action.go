@@ -70,6 +70,13 @@ type CloseCircuit struct {
 	IfUnused bool
 }
 
+// AttachStream: ATTACHSTREAM of a stream that waits, to circuit 0: Tor chooses the
+// circuit, as it does without a controller.
+type AttachStream struct {
+	ID     CommandID
+	Stream string
+}
+
 // Query: ask Tor, and Step the answering event, then CommandDone.
 type Query struct {
 	ID        CommandID
@@ -114,5 +121,6 @@ func (SetConf) action()      {}
 func (ResetConf) action()    {}
 func (WriteInclude) action() {}
 func (CloseCircuit) action() {}
+func (AttachStream) action() {}
 func (Query) action()        {}
 func (Notice) action()       {}

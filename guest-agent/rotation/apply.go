@@ -41,7 +41,13 @@ func (m *Machine) reconcile() {
 	if !t.unrestrictedUser() && !t.networkRead && !t.relay() {
 		m.need(QueryNetwork)
 	}
+	if m.reconcileGate(); m.change.id != 0 {
+		return
+	}
 	if m.leaving {
+		if m.gate.phase == gateOpening { // what waits at the gate first
+			return
+		}
 		if m.put(nil) {
 			m.left = true
 		}
@@ -69,6 +75,9 @@ func (m *Machine) reconcile() {
 // reconcileDown is what can be done without a control port: empty the file on
 // the way out. Tor reads it at its next start.
 func (m *Machine) reconcileDown() {
+	if m.leaving && m.gate.option && m.gate.phase != gatePassed {
+		m.notice(NoticeWarn, "the join gate cannot be opened without the control port: if Tor runs, restart it, or its streams wait for ever")
+	}
 	switch {
 	case m.leaving && m.change.id == 0 && (!m.exKnown || m.tor.include.Text != "" && m.tor.include.Text != EmptyInclude()):
 		m.write(EmptyInclude())
@@ -92,6 +101,8 @@ func (m *Machine) put(ex []exclusion) bool {
 	text := formatInclude(ex, guardstate.OwnLines(rejects(ex), t.firewall))
 	if len(ex) == 0 && t.include.Text == "" {
 		text = "" // as join made it
+	} else if !m.leaving {
+		text = withGate(text, parseGate(t.include.Text))
 	}
 	if t.include.Text != text {
 		if !t.include.Exists {
@@ -194,6 +205,10 @@ func (m *Machine) write(text string) {
 // changed takes the end of the changing command.
 func (m *Machine) changed(c change, err error) {
 	t := &m.tor
+	if c.kind == changeGate || c.kind == changeGateFile {
+		m.gateChanged(c, err)
+		return
+	}
 	var refusal *TorError
 	switch {
 	case c.kind == changeOption && err == nil:
@@ -273,5 +288,5 @@ func (m *Machine) verify(ex []exclusion) {
 // fresh reports that the last answer to q is as new as all that happened: whatever
 // makes it old, a change of the option above all, wants it again at once.
 func (m *Machine) fresh(q What) bool {
-	return m.asked[q] == 0 && !m.wanted[q] && m.answer[q] != 0
+	return m.asked[q] == 0 && !m.wanted[q] && !m.retry[q] && m.answer[q] != 0
 }

@@ -19,7 +19,11 @@ type Config struct {
 	PollEvery      time.Duration // how often to ask although no event came (60 s)
 	RetryAfter     time.Duration // pause after a query or a file write that failed (5 s)
 	IntroGap       time.Duration // between two closed introduction circuits (30 s)
-	MaxRounds      int           // how often to set the option again against somebody else within an hour (5)
+	Gate           GateMode      // what the streams of a new member wait for
+	GateLimit      time.Duration // how long the join gate waits for the host (90 s; Tor gives streams up after SocksTimeout, 120 s)
+	// Incarnation is the one that this start publishes with: an order that answers it opens the join gate.
+	Incarnation shmproto.Incarnation
+	MaxRounds   int // how often to set the option again against somebody else within an hour (5)
 }
 
 const (
@@ -38,6 +42,7 @@ func (c *Config) validate() error {
 	deflt(&c.PollEvery, time.Minute)
 	deflt(&c.RetryAfter, 5*time.Second)
 	deflt(&c.IntroGap, 30*time.Second)
+	deflt(&c.GateLimit, 90*time.Second)
 	if c.MinPassPercent == 0 {
 		c.MinPassPercent = 30
 	}
@@ -54,7 +59,7 @@ func (c *Config) validate() error {
 	if c.MinPassPercent < 20 || c.MinPassPercent > 100 {
 		errs = append(errs, fmt.Errorf("least share of passing guards %d %%: want 20 to 100 (below 20 %% Tor changes to another guard selection)", c.MinPassPercent))
 	}
-	if c.MaxRounds < 0 || min(c.PublishGap, c.PollEvery, c.RetryAfter, c.IntroGap) < 0 {
+	if c.MaxRounds < 0 || min(c.PublishGap, c.PollEvery, c.RetryAfter, c.IntroGap, c.GateLimit) < 0 {
 		errs = append(errs, errors.New("negative duration or count"))
 	}
 	return errors.Join(errs...)
@@ -67,7 +72,7 @@ func ConfigKeys() []string {
 		optionOR, "ReachableAddresses", "FascistFirewall", "FirewallPorts",
 		"NumEntryGuards", "NumDirectoryGuards", "NumPrimaryGuards",
 		"ClientUseIPv4", "ClientUseIPv6", "UseEntryGuards",
-		optionLayer2, optionLayer3,
+		optionLayer2, optionLayer3, optionGate,
 	}
 }
 

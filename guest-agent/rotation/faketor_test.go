@@ -30,7 +30,8 @@ type fakeTor struct {
 	params  guardstate.Params
 	dormant bool
 	circ    map[guardstate.CircuitID]guardstate.Circuit
-	streams map[string]guardstate.CircuitID
+	streams map[string]guardstate.CircuitID   // "": waits
+	went    map[string]guardstate.Fingerprint // the guard that a stream was attached through
 
 	failWrite bool
 	refuse    *TorError // answer to the next SETCONF
@@ -46,6 +47,7 @@ func newFakeTor(guards int) *fakeTor {
 		conf: map[guardstate.Fingerprint]bool{}, down: map[guardstate.Fingerprint]bool{},
 		relays: map[guardstate.Fingerprint]guardstate.Relay{}, network: 30, live: true,
 		circ: map[guardstate.CircuitID]guardstate.Circuit{}, streams: map[string]guardstate.CircuitID{},
+		went: map[string]guardstate.Fingerprint{},
 	}
 	for i := range guards {
 		g := guard(i)
@@ -122,7 +124,7 @@ func (f *fakeTor) getconf() guardstate.Conf {
 // hup reads the configuration files again: what SETCONF set is gone.
 func (f *fakeTor) hup() Event {
 	clear(f.set)
-	return ConfChanged{Keys: []string{optionOR}}
+	return ConfChanged{Keys: []string{optionOR, optionGate}}
 }
 
 func (f *fakeTor) policy() guardstate.Policy {
@@ -175,14 +177,20 @@ func (f *fakeTor) perform(a Action) []Event {
 		for _, s := range a.Settings {
 			v = append(v, s.Value)
 		}
-		f.set[optionOR] = v
+		key := a.Settings[0].Key
+		f.set[key] = v
 		if f.hostile {
 			f.set[optionOR] = []string{"accept *:*"}
 		}
-		return []Event{ConfChanged{Keys: []string{optionOR}}, CommandDone{ID: a.ID}}
+		return []Event{ConfChanged{Keys: []string{key}}, CommandDone{ID: a.ID}}
 	case ResetConf:
-		f.set[optionOR] = nil
-		return []Event{CommandDone{ID: a.ID}, ConfChanged{Keys: []string{optionOR}}}
+		f.set[a.Keys[0]] = nil
+		return []Event{CommandDone{ID: a.ID}, ConfChanged{Keys: a.Keys}}
+	case AttachStream:
+		if c, there := f.streams[a.Stream]; !there || c != "" {
+			return []Event{CommandDone{ID: a.ID, Err: &TorError{Code: 555, Text: "Connection is not managed by controller."}}}
+		}
+		return append(f.attach(a.Stream), CommandDone{ID: a.ID})
 	case WriteInclude:
 		if f.failWrite {
 			return []Event{CommandDone{ID: a.ID, Err: fmt.Errorf("no space left on device")}}
@@ -215,6 +223,28 @@ func (f *fakeTor) perform(a Action) []Event {
 	return nil
 }
 
+// open begins a user's stream; it waits while the option says so.
+func (f *fakeTor) open(id string) []Event {
+	e := []Event{StreamChanged{Stream: guardstate.Stream{ID: id, Status: "NEW", Purpose: "USER"}}}
+	if slices.Equal(f.values(optionGate), []string{"1"}) {
+		f.streams[id] = ""
+		return append(e, StreamChanged{Stream: guardstate.Stream{ID: id, Status: "CONTROLLER_WAIT"}})
+	}
+	return append(e, f.attach(id)...)
+}
+
+// attach gives a stream a circuit through the first guard that passes the filter.
+func (f *fakeTor) attach(id string) []Event {
+	i := slices.IndexFunc(f.sample, f.filtered)
+	circuit := "c" + id
+	f.addCircuit(circuit, f.sample[i], "GENERAL", "")
+	f.streams[id], f.went[id] = guardstate.CircuitID(circuit), f.sample[i]
+	return []Event{
+		CircuitChanged{Circuit: f.circ[guardstate.CircuitID(circuit)]},
+		StreamChanged{Stream: guardstate.Stream{ID: id, Status: "SENTCONNECT", Circuit: guardstate.CircuitID(circuit)}},
+	}
+}
+
 func (f *fakeTor) refusal() error {
 	if f.refuse != nil {
 		return f.refuse
@@ -237,7 +267,11 @@ func (f *fakeTor) query(q Query) Event {
 			e.Circuits = append(e.Circuits, c)
 		}
 		for id, c := range f.streams {
-			e.Streams = append(e.Streams, guardstate.Stream{ID: id, Status: "SUCCEEDED", Circuit: c})
+			status := "SUCCEEDED"
+			if c == "" {
+				status = "NEW"
+			}
+			e.Streams = append(e.Streams, guardstate.Stream{ID: id, Status: status, Circuit: c})
 		}
 		return e
 	case QueryConsensus:
@@ -267,6 +301,9 @@ func (f *fakeTor) query(q Query) Event {
 	panic("unknown query")
 }
 
+// incarnations counts the agents that were made.
+var incarnations shmproto.Incarnation
+
 // agent is a machine with its fakeTor and the loop between them.
 type agent struct {
 	m     *Machine
@@ -282,7 +319,8 @@ type agent struct {
 }
 
 func newAgent(f *fakeTor, cfg Config) *agent {
-	cfg.Member = "default"
+	incarnations++
+	cfg.Member, cfg.Incarnation = "default", incarnations
 	m, err := New(cfg)
 	if err != nil {
 		panic(err)
@@ -351,6 +389,14 @@ func orderOf(seq int, guards ...guardstate.Fingerprint) OrderSeen {
 
 func (a *agent) order(seq int, guards ...guardstate.Fingerprint) {
 	a.step(orderOf(seq, guards...))
+	a.sleep(3 * time.Second)
+}
+
+// answer is order, decided on what the agent published last.
+func (a *agent) answer(seq int, guards ...guardstate.Fingerprint) {
+	e := orderOf(seq, guards...)
+	e.Order.Answers = shmproto.Answers{Incarnation: a.cfg.Incarnation, Seq: a.last.Seq}
+	a.step(e)
 	a.sleep(3 * time.Second)
 }
 

@@ -17,7 +17,8 @@ import (
 //
 // Invariants: at most one changing command (SetConf, ResetConf, WriteInclude)
 // is outstanding; no WriteInclude is asked for while Tor's value differs from
-// what we want; no circuit is closed while the file does.
+// what we want (but for the join gate's line in it); no circuit is closed while the
+// file does.
 type Machine struct {
 	cfg  Config
 	now  time.Time
@@ -45,6 +46,7 @@ type Machine struct {
 	writeAt time.Time // not before: a file that could not be written
 	pollAt  time.Time
 
+	gate    gate
 	recent  recent
 	pub     publisher
 	introAt time.Time                       // not before: next introduction circuit
@@ -60,6 +62,7 @@ type change struct {
 	lines []string    // the option's value that was sent
 	ex    []exclusion // which it stands for
 	text  string      // the file's content
+	set   bool        // changeGate: the option is set, not reset
 }
 
 type changeKind uint8
@@ -68,6 +71,8 @@ const (
 	changeNone changeKind = iota
 	changeOption
 	changeFile
+	changeGate     // the join gate's option
+	changeGateFile // its line in the file
 )
 
 // New returns a machine that has seen nothing. It asks for nothing before ControlUp.
@@ -186,7 +191,7 @@ func (m *Machine) poll() {
 
 func (m *Machine) wake() time.Time {
 	var w time.Time
-	for _, t := range []time.Time{m.pollAt, m.retryAt, m.writeAt, m.introWake(), m.pub.due} {
+	for _, t := range []time.Time{m.pollAt, m.retryAt, m.writeAt, m.introWake(), m.gateWake(), m.pub.due} {
 		if !t.IsZero() && (w.IsZero() || t.Before(w)) {
 			w = t
 		}
@@ -203,6 +208,9 @@ func (m *Machine) done(e CommandDone) {
 		c := m.change
 		m.change = change{}
 		m.changed(c, e.Err)
+		return
+	}
+	if m.gateDone(e) {
 		return
 	}
 	for q := range What(numQueries) {

@@ -38,7 +38,8 @@ type tor struct {
 
 	circuits     map[guardstate.CircuitID]guardstate.Circuit
 	streams      map[string]guardstate.CircuitID
-	circuitsRead bool // since ControlUp
+	waiting      map[string]bool // users' streams that are attached to no circuit; true: Tor says that they wait for a controller
+	circuitsRead bool            // since ControlUp
 
 	live          bool
 	consensusRead bool
@@ -55,7 +56,7 @@ func (t *tor) reset() {
 	*t = tor{
 		down:     map[guardstate.Fingerprint]bool{},
 		circuits: map[guardstate.CircuitID]guardstate.Circuit{}, streams: map[string]guardstate.CircuitID{},
-		relays: map[guardstate.Fingerprint]guardstate.Relay{},
+		waiting: map[string]bool{}, relays: map[guardstate.Fingerprint]guardstate.Relay{},
 	}
 }
 
@@ -97,6 +98,7 @@ func (m *Machine) observe(e Event) {
 	case Circuits:
 		clear(t.circuits)
 		clear(t.streams)
+		t.keepWaiting(e.Streams)
 		for _, c := range e.Circuits {
 			m.circuit(c)
 		}
@@ -111,6 +113,7 @@ func (m *Machine) observe(e Event) {
 		m.circuit(e.Circuit)
 	case StreamChanged:
 		m.recent.add(recentEvent{at: m.now, stream: e.Stream})
+		m.attachedByOther(e.Stream)
 		m.stream(e.Stream)
 	case ConsensusArrived:
 		t.networkRead = false
@@ -156,6 +159,7 @@ func (m *Machine) disconnect() {
 	m.recent = recent{}
 	clear(m.asked)
 	clear(m.closing)
+	m.gate.again, m.gate.collected, m.gate.attaching = 0, false, nil
 	m.wanted, m.retry, m.answer, m.change = [numQueries]bool{}, [numQueries]bool{}, [numQueries]CommandID{}, change{}
 	m.pollAt = m.now.Add(m.cfg.PollEvery)
 	m.retryAt, m.writeAt = time.Time{}, time.Time{}
@@ -173,6 +177,11 @@ func (m *Machine) circuit(c guardstate.Circuit) {
 }
 
 func (m *Machine) stream(s guardstate.Stream) {
+	if s.Waits() {
+		m.tor.waiting[s.ID] = m.tor.waiting[s.ID] || s.Status == "CONTROLLER_WAIT"
+	} else {
+		delete(m.tor.waiting, s.ID)
+	}
 	if s.Gone() || s.Circuit == "" || s.Status == "DETACHED" {
 		m.askAgain(m.tor.streams[s.ID])
 		m.askAgain(s.Circuit)
@@ -180,6 +189,15 @@ func (m *Machine) stream(s guardstate.Stream) {
 		return
 	}
 	m.tor.streams[s.ID] = s.Circuit
+}
+
+// keepWaiting forgets the streams that a snapshot does not show as waiting.
+func (t *tor) keepWaiting(streams []guardstate.Stream) {
+	waits := map[string]bool{}
+	for _, s := range streams {
+		waits[s.ID] = s.Waits()
+	}
+	maps.DeleteFunc(t.waiting, func(id string, _ bool) bool { return !waits[id] })
 }
 
 // askAgain forgets that Tor was asked to close a circuit, or another leg of its
@@ -195,6 +213,7 @@ func (m *Machine) readConfig(e ConfigRead) {
 	t := &m.tor
 	t.conf, t.include, t.confRead = e.Conf, e.Include, true
 	t.running = e.Conf.Values(optionOR)
+	m.readGate(e.Conf)
 	t.firewall, t.split = guardstate.ReadFirewall(e.Conf)
 	t.entryNodes = guardstate.ParseNodeSet(e.Conf.Values("EntryNodes"))
 	t.excludeNodes = guardstate.ParseNodeSet(e.Conf.Values("ExcludeNodes"))

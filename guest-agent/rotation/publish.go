@@ -38,6 +38,9 @@ func (m *Machine) publish() {
 		p.Seq++
 	}
 	m.pub.last, m.pub.at = p, m.now
+	if p.Flags&shmproto.MemberGated != 0 && m.gate.first == 0 {
+		m.gate.first = p.Seq
+	}
 	m.do(Publish{Publication: &p})
 }
 
@@ -104,6 +107,7 @@ func (m *Machine) memberFlags(prim guardstate.Primaries) shmproto.MemberFlags {
 	set(t.dormant, shmproto.MemberDormant)
 	set(prim.Ambiguous, shmproto.MemberAmbiguous)
 	set(!t.live, shmproto.MemberNoConsensus)
+	set(m.gate.closed(), shmproto.MemberGated)
 	pc, known := t.passPercent()
 	set(known && pc < m.cfg.MinPassPercent || m.receipt.Reason == shmproto.ReasonTooFewGuards, shmproto.MemberFewGuards)
 	for _, c := range t.circuits {

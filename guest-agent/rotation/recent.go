@@ -48,6 +48,7 @@ func (r *recent) amend(m *Machine) {
 		case e.circuit.ID == "" && e.stream.Gone():
 			goneStreams[e.stream.ID] = true
 			delete(t.streams, e.stream.ID)
+			delete(t.waiting, e.stream.ID)
 		}
 	}
 	for _, e := range r.events {

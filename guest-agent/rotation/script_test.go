@@ -2,8 +2,10 @@ package rotation
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -49,7 +51,11 @@ func runCommand(t *testing.T, a *agent, d *datadriven.TestData) {
 			case "cut":
 				a.m.cfg.Cut, a.cfg.Cut = true, true
 			case "observe":
-				a.m.cfg.Observe, a.cfg.Observe = true, true
+				a.cfg.Observe = true
+				*a = *newAgent(a.tor, a.cfg)
+			case "gate":
+				a.cfg.Gate = map[string]GateMode{"open": GateOpen, "closed": GateClosed}[arg.Vals[0]]
+				*a = *newAgent(a.tor, a.cfg)
 			case "network":
 				fmt.Sscan(arg.Vals[0], &a.tor.network)
 			default:
@@ -102,6 +108,34 @@ func runCommand(t *testing.T, a *agent, d *datadriven.TestData) {
 			}
 		}
 		a.order(seq, gs...)
+	case "answer": // answer seq=2 guards=(g0,g1): an order that was decided on the last publication
+		var seq int
+		d.ScanArgs(t, "seq", &seq)
+		var gs []guardstate.Fingerprint
+		for _, arg := range d.CmdArgs {
+			if arg.Key == "guards" {
+				for _, v := range arg.Vals {
+					gs = append(gs, guardNamed(v))
+				}
+			}
+		}
+		a.answer(seq, gs...)
+	case "stream": // a user's stream begins
+		a.step(a.tor.open(d.CmdArgs[0].Key)...)
+	case "other-attaches": // another controller attaches a stream
+		a.step(a.tor.attach(d.CmdArgs[0].Key)...)
+	case "gate":
+		g := a.m.Gate()
+		a.log = append(a.log, fmt.Sprintf("%s waiting=%d let-go=%d because %s", g.State, g.Waiting, g.LetGo, g.Why))
+		for _, id := range slices.Sorted(maps.Keys(a.tor.went)) {
+			a.log = append(a.log, fmt.Sprintf("  stream %s went through %s", id, a.tor.went[id].Short()))
+		}
+		a.log = append(a.log, "  "+optionGate+"="+strings.Join(a.tor.values(optionGate), ","))
+		for _, l := range strings.Split(a.tor.include.Text, "\n") {
+			if strings.HasPrefix(l, gateWord) {
+				a.log = append(a.log, "  "+l)
+			}
+		}
 	case "stream-ends":
 		var id string
 		d.ScanArgs(t, "id", &id)
@@ -120,6 +154,16 @@ func runCommand(t *testing.T, a *agent, d *datadriven.TestData) {
 	case "restart-tor":
 		a.step(ControlDown{Reason: "tor restarts"})
 		a.tor.hup()
+		clear(a.tor.streams)
+		a.up()
+	case "restart-without-gate", "restart-with-gate":
+		a.cfg.Gate = GateOff
+		if d.Cmd == "restart-with-gate" {
+			a.cfg.Gate = GateOpen
+		}
+		b := newAgent(a.tor, a.cfg)
+		b.now = a.now
+		*a = *b
 		a.up()
 	case "kill-agent": // and start it again: all that it knew is gone
 		b := newAgent(a.tor, a.cfg)
@@ -128,7 +172,10 @@ func runCommand(t *testing.T, a *agent, d *datadriven.TestData) {
 		a.up()
 	case "other-controller": // other-controller value="accept *:443" | hostile
 		for _, arg := range d.CmdArgs {
-			if arg.Key == "hostile" {
+			if arg.Key == "unattached" {
+				a.tor.set[optionGate] = arg.Vals
+				a.step(ConfChanged{Keys: []string{optionGate}})
+			} else if arg.Key == "hostile" {
 				a.tor.hostile = true
 				a.tor.set[optionOR] = []string{"accept *:*"}
 			} else {

@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -40,6 +41,11 @@ func (e CommandDone) String() string { return fmt.Sprintf("done %d err=%v", e.ID
 func (Tick) String() string          { return "tick" }
 func (Leave) String() string         { return "leave" }
 
+func isTorError(err error) bool {
+	var refusal *TorError
+	return errors.As(err, &refusal)
+}
+
 // Error describes Tor's refusal.
 func (e *TorError) Error() string { return fmt.Sprintf("tor answered %d %s", e.Code, e.Text) }
 
@@ -63,6 +69,9 @@ func (a WriteInclude) String() string {
 }
 func (a CloseCircuit) String() string {
 	return fmt.Sprintf("close-circuit #%d %s if-unused=%t", a.ID, a.Circuit, a.IfUnused)
+}
+func (a AttachStream) String() string {
+	return fmt.Sprintf("attach-stream #%d %s", a.ID, a.Stream)
 }
 func (a Query) String() string {
 	return fmt.Sprintf("query #%d %s relays=%d", a.ID, a.What, len(a.Relays))

@@ -153,6 +153,7 @@ func (l *link) perform(ctx context.Context, conn *torctl.Conn, a rotation.Action
 		l.done(a.ID, err)
 	case rotation.ResetConf:
 		_, err := l.do(ctx, conn, "RESETCONF "+strings.Join(a.Keys, " "))
+		killpoint.Here("resetconf-sent")
 		l.done(a.ID, err)
 	case rotation.WriteInclude:
 		l.done(a.ID, l.write(a))
@@ -166,6 +167,10 @@ func (l *link) perform(ctx context.Context, conn *torctl.Conn, a rotation.Action
 			l.closed(a.Circuit)
 			killpoint.Here("circuits-closed")
 		}
+		l.done(a.ID, err)
+	case rotation.AttachStream:
+		_, err := l.do(ctx, conn, "ATTACHSTREAM "+a.Stream+" 0")
+		killpoint.Here("stream-attached")
 		l.done(a.ID, err)
 	case rotation.Query:
 		answer, err := l.query(ctx, conn, a)

@@ -62,7 +62,7 @@ type timing struct {
 
 func newMember(l *loop, t Tor) (*member, error) {
 	cfg := l.cfg.Rotation
-	cfg.Member, cfg.Role = t.Name, t.Role
+	cfg.Member, cfg.Role, cfg.Incarnation = t.Name, t.Role, l.cfg.Incarnation
 	machine, err := rotation.New(cfg)
 	if err != nil {
 		return nil, err

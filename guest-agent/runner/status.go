@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"guardring/guest-agent/rotation"
 	"guardring/internal/hint"
 	"guardring/shmproto"
 )
@@ -68,8 +69,21 @@ type Member struct {
 	Guards     []Guard  `json:"guards"`
 	Order      *Order   `json:"order,omitempty"`
 	Receipt    *Receipt `json:"receipt,omitempty"`
+	Gate       *Gate    `json:"join_gate,omitempty"` // none: never gated
 	Timing     Timing   `json:"timing"`
 	Notices    []Note   `json:"notices"`
+}
+
+// Gate is the join gate of a member.
+type Gate struct {
+	State   string    `json:"state"` // closed, opening, open
+	Since   time.Time `json:"since,omitzero"`
+	Limit   time.Time `json:"limit,omitzero"`    // until when it waits for the host
+	Holds   bool      `json:"stays_closed"`      // past the limit, too
+	Waiting int       `json:"streams_waiting"`   // users' streams
+	Opened  time.Time `json:"opened,omitzero"`   // by this agent
+	LetGo   int       `json:"streams_let_go"`    // of those that waited
+	Why     string    `json:"because,omitempty"` // why it is open, or what it waits for
 }
 
 // Guard is one sampled guard.
@@ -171,6 +185,10 @@ func (m *member) document(complain func(member, text, remedy string)) Member {
 	if m.orderErr != nil {
 		complain(name, "orders cannot be read: "+m.orderErr.Error(), "restart guardring on the host")
 	}
+	d.Gate = gateDoc(m.machine.Gate())
+	if g := d.Gate; g != nil && g.State != "open" && time.Now().After(g.Limit) {
+		complain(name, "the join gate is closed past its limit: streams wait, because "+g.Why, "start guardring on the host; or set join-gate: open or off and restart the agent")
+	}
 	p := m.pending
 	if p == nil {
 		p = m.shown
@@ -199,6 +217,13 @@ func (m *member) document(complain func(member, text, remedy string)) Member {
 		}
 	}
 	return d
+}
+
+func gateDoc(g rotation.GateState) *Gate {
+	if g.State == "" {
+		return nil
+	}
+	return &Gate{State: g.State, Since: g.Since, Limit: g.Deadline, Holds: g.Holds, Waiting: g.Waiting, Opened: g.Opened, LetGo: g.LetGo, Why: g.Why}
 }
 
 func pick(names []string, i int) string {

@@ -81,7 +81,7 @@ func TestParseStreams(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff([]Stream{{"1", "SUCCEEDED", "5"}, {"2", "NEW", ""}}, ss); d != "" {
+	if d := cmp.Diff([]Stream{{ID: "1", Status: "SUCCEEDED", Circuit: "5"}, {ID: "2", Status: "NEW", Purpose: "USER"}}, ss); d != "" {
 		t.Error(d)
 	}
 	for _, bad := range []string{"1", "1 NEW", "1 NEW x!y a:80"} {

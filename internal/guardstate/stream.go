@@ -11,6 +11,17 @@ type Stream struct {
 	ID      string
 	Status  string    // NEW, SENTCONNECT, SUCCEEDED, DETACHED, FAILED, CLOSED, ...
 	Circuit CircuitID // "" while it is attached to none (Tor writes 0)
+	Purpose string    // of an event that begins one: USER, DNS_REQUEST, DIR_FETCH, ...; "" where Tor does not say
+}
+
+// Waits reports whether the stream is a user's, as far as Tor says, and is attached
+// to no circuit yet.
+func (s Stream) Waits() bool {
+	switch s.Status {
+	case "NEW", "NEWRESOLVE", "DETACHED", "CONTROLLER_WAIT":
+		return s.Circuit == "" && !strings.HasPrefix(s.Purpose, "DIR")
+	}
+	return false
 }
 
 // Gone reports whether the stream has ended.
@@ -46,6 +57,11 @@ func ParseStream(line string) (Stream, error) {
 		return Stream{}, fmt.Errorf("stream ID %.40q or status %.40q too long", words[0], words[1])
 	}
 	s := Stream{ID: words[0], Status: words[1]}
+	for _, w := range words[min(4, len(words)):] { // after the target, which an application chooses
+		if p, ok := strings.CutPrefix(w, "PURPOSE="); ok && len(p) <= maxWord {
+			s.Purpose = p
+		}
+	}
 	if words[2] != "0" {
 		if s.Circuit = CircuitID(words[2]); !s.Circuit.valid() {
 			return Stream{}, fmt.Errorf("stream %s: circuit ID %.40q", s.ID, words[2])
