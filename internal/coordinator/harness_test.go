@@ -42,6 +42,11 @@ type harness struct {
 	seats map[seatKey]shmproto.Order
 	term  shmproto.Term
 	deep  bool // compare a restored core after every step
+	// mirror: every so many steps a second core goes on from a checkpoint, and must
+	// do the same; 0: none. See checkpoint_test.go.
+	mirror int
+	twin   *Coordinator
+	steps  int
 }
 
 type seatKey struct {
@@ -61,7 +66,7 @@ func newHarness(t testing.TB, cfg Config) *harness {
 func (h *harness) start() {
 	h.t.Helper()
 	h.term++
-	h.core = h.restored(h.saved)
+	h.core, h.twin = h.restored(h.saved), nil
 }
 
 func (h *harness) restored(records []Record) *Coordinator {
@@ -79,7 +84,7 @@ func (h *harness) restored(records []Record) *Coordinator {
 // step does one event and everything that its Ready asks for.
 func (h *harness) step(e Event) Ready {
 	h.t.Helper()
-	r := h.core.Step(e)
+	r := h.stepCore(e)
 	h.keep(r.Save)
 	h.write(r.Orders)
 	h.check(r)

@@ -204,7 +204,7 @@ func (s *sim) tick(d time.Duration) {
 // one: 0 before anything is durable, 1 with a part of the records durable, 2
 // before the orders are written, 3 after the first order.
 func (s *sim) kill(boundary int) {
-	r := s.h.core.Step(s.event(s.rng.IntN(len(s.tors))))
+	r := s.h.stepCore(s.event(s.rng.IntN(len(s.tors))))
 	switch boundary {
 	case 0:
 		r.Save = nil

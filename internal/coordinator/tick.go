@@ -68,3 +68,9 @@ func (c *Coordinator) retentionOver(since time.Time) bool {
 	}
 	return true
 }
+
+// Due reports whether a Tick at that time may do anything. One that is not due
+// changes nothing but the time of State, so a journal need not keep it.
+func (c *Coordinator) Due(at time.Time) bool {
+	return c.started.IsZero() || len(c.quarantined) > 0 || !c.due.IsZero() && !at.Before(c.due)
+}

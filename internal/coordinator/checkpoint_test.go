@@ -1,0 +1,98 @@
+package coordinator
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// stepCore steps the core, and with mirror set also a twin that was resumed from
+// a checkpoint some steps ago; both must say the same and end alike.
+func (h *harness) stepCore(e Event) Ready {
+	h.t.Helper()
+	if h.mirror == 0 {
+		return h.core.Step(e)
+	}
+	if h.twin == nil || h.steps%h.mirror == 0 {
+		h.twin = resumed(h.t, h.core)
+		if !reflect.DeepEqual(h.core, h.twin) {
+			h.t.Fatalf("what was resumed differs from what was written")
+		}
+	}
+	h.steps++
+	tick, isTick := e.(Tick)
+	idle := isTick && !h.core.Due(tick.At)
+	var before *Coordinator
+	if idle {
+		before = resumed(h.t, h.core)
+	}
+	r, twins := h.core.Step(e), h.twin.Step(e)
+	if !reflect.DeepEqual(r, twins) {
+		h.t.Fatalf("%s: the core says\n%+v\nand the resumed one\n%+v", e, r, twins)
+	}
+	if idle {
+		before.now = h.core.now
+		if len(r.Save)+len(r.Orders)+len(r.Notices) > 0 || !reflect.DeepEqual(before, h.core) {
+			h.t.Fatalf("%s was not due and changed something: %+v", e, r)
+		}
+	}
+	if !reflect.DeepEqual(h.core, h.twin) {
+		h.t.Fatalf("after %s the resumed core differs", e)
+	}
+	return r
+}
+
+func resumed(t testing.TB, c *Coordinator) *Coordinator {
+	t.Helper()
+	text, err := json.Marshal(c.Checkpoint())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p Checkpoint
+	if err := json.Unmarshal(text, &p); err != nil {
+		t.Fatal(err)
+	}
+	d, err := Resume(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// TestResumeGoesOnAlike lets the simulation of TestSimulation run with a twin.
+func TestResumeGoesOnAlike(t *testing.T) {
+	for seed := range 8 {
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			t.Parallel()
+			s := newSim(t, uint64(1000+seed))
+			s.h.mirror, s.h.deep = 1+seed, false
+			s.run()
+		})
+	}
+}
+
+func TestResumeRefuses(t *testing.T) {
+	c, err := New(Config{Policy: PolicyDisjoint})
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := c.Checkpoint()
+	for name, x := range map[string]struct {
+		spoil func(*Checkpoint)
+		want  error
+	}{
+		"version":   {func(p *Checkpoint) { p.Version++ }, ErrOtherBuild},
+		"shape":     {func(p *Checkpoint) { p.Shape = "0" }, ErrOtherBuild},
+		"state":     {func(p *Checkpoint) { p.State = json.RawMessage(strings.Replace(string(p.State), "disjoint", "disjoynt", 1)) }, ErrDamaged},
+		"no object": {func(p *Checkpoint) { p.State = json.RawMessage("[]"); p.Sum = sum(p.State) }, ErrDamaged},
+	} {
+		p := good
+		x.spoil(&p)
+		if _, err := Resume(p); !errors.Is(err, x.want) {
+			t.Errorf("%s: %v, want %v", name, err, x.want)
+		}
+	}
+}
