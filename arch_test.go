@@ -69,7 +69,7 @@ func TestPureCores(t *testing.T) {
 		}
 		for _, imp := range p.Imports {
 			own, isOwn := strings.CutPrefix(imp, module+"/")
-			mapped := imp == "unsafe" && p.rel() == "shmproto" // TestUnsafeOnlyInNamedFiles
+			mapped := imp == "unsafe" && p.rel() == "shmproto"                                                     // TestUnsafeOnlyInNamedFiles
 			if !mapped && !slices.Contains(pureImports, imp) && !(isOwn && pure(own)) && own != "internal/graph" { // which copies values, and does nothing else
 				t.Errorf("%s is pure and imports %s", p.rel(), imp)
 			}

@@ -84,9 +84,11 @@ func TestResumeRefuses(t *testing.T) {
 		spoil func(*Checkpoint)
 		want  error
 	}{
-		"version":   {func(p *Checkpoint) { p.Version++ }, ErrOtherBuild},
-		"shape":     {func(p *Checkpoint) { p.Shape = "0" }, ErrOtherBuild},
-		"state":     {func(p *Checkpoint) { p.State = json.RawMessage(strings.Replace(string(p.State), "disjoint", "disjoynt", 1)) }, ErrDamaged},
+		"version": {func(p *Checkpoint) { p.Version++ }, ErrOtherBuild},
+		"shape":   {func(p *Checkpoint) { p.Shape = "0" }, ErrOtherBuild},
+		"state": {func(p *Checkpoint) {
+			p.State = json.RawMessage(strings.Replace(string(p.State), "disjoint", "disjoynt", 1))
+		}, ErrDamaged},
 		"no object": {func(p *Checkpoint) { p.State = json.RawMessage("[]"); p.Sum = sum(p.State) }, ErrDamaged},
 	} {
 		p := good
