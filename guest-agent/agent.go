@@ -32,7 +32,8 @@ import (
 // all, and the agent may have 15.
 const memoryLimit = 8 << 20
 
-// runAgent is the command run. SIGUSR1 makes all members leave.
+// runAgent is the command run. SIGUSR1 makes the members leave that LeaveFile
+// names, or all of them.
 func runAgent(ctx context.Context, cfg config.Config, verbose bool) error {
 	debug.SetMemoryLimit(memoryLimit)
 	debug.SetGCPercent(50)
@@ -43,7 +44,7 @@ func runAgent(ctx context.Context, cfg config.Config, verbose bool) error {
 	if err != nil {
 		return hint.Wrap(err, "stop the other agent, or give this one another run-dir")
 	}
-	leave := make(chan struct{})
+	leave := make(chan string)
 	usr1 := make(chan os.Signal, 1)
 	signal.Notify(usr1, syscall.SIGUSR1)
 	defer signal.Stop(usr1)
@@ -63,10 +64,28 @@ func runAgent(ctx context.Context, cfg config.Config, verbose bool) error {
 	served := make(chan error, 1)
 	go func() { served <- listener.Serve(ctx, agent.Status) }()
 	go func() {
-		select {
-		case <-usr1:
-			close(leave)
-		case <-ctx.Done():
+		for {
+			select {
+			case <-usr1:
+			case <-ctx.Done():
+				return
+			}
+			names, err := takeRequest(cfg.LeaveFile())
+			if err != nil {
+				log.Error("a request to leave cannot be read", "error", err)
+				continue
+			}
+			if names == nil {
+				close(leave)
+				return
+			}
+			for _, name := range names {
+				select {
+				case leave <- name:
+				case <-ctx.Done():
+					return
+				}
+			}
 		}
 	}()
 	// Not being started by systemd is no error.
@@ -83,7 +102,7 @@ func newLog(level slog.Level) *slog.Logger {
 }
 
 // newAgent puts the agent together. release gives its writer slot back.
-func newAgent(cfg config.Config, log *slog.Logger, leave <-chan struct{}) (agent *runner.Agent, release func(), err error) {
+func newAgent(cfg config.Config, log *slog.Logger, leave <-chan string) (agent *runner.Agent, release func(), err error) {
 	tors, err := torsOf(cfg)
 	if err != nil {
 		return nil, nil, err
@@ -95,7 +114,8 @@ func newAgent(cfg config.Config, log *slog.Logger, leave <-chan struct{}) (agent
 	var inc [8]byte
 	rand.Read(inc[:])
 	agent, err = runner.New(runner.Config{
-		Tors: tors,
+		Tors:     tors,
+		Discover: discover(cfg),
 		Dial: func() (runner.Device, error) {
 			d, err := device.Dial(cfg.Region)
 			if err != nil {
@@ -131,12 +151,31 @@ var gateModes = map[string]rotation.GateMode{
 	config.GateOff: rotation.GateOff, config.GateOpen: rotation.GateOpen, config.GateClosed: rotation.GateClosed,
 }
 
+// discover returns how the Tors of this machine are looked for while the agent
+// runs; nil where the configuration names them.
+func discover(cfg config.Config) func() ([]runner.Tor, error) {
+	if len(cfg.Instances) > 0 {
+		return nil
+	}
+	return func() ([]runner.Tor, error) {
+		instances, err := cfg.Tors("/")
+		if err != nil {
+			return nil, err
+		}
+		return runnerTors(cfg, instances)
+	}
+}
+
 // torsOf lists the Tors of the configuration with all that the runner needs.
 func torsOf(cfg config.Config) ([]runner.Tor, error) {
 	instances, err := instancesOf(cfg)
 	if err != nil {
 		return nil, err
 	}
+	return runnerTors(cfg, instances)
+}
+
+func runnerTors(cfg config.Config, instances []config.Instance) ([]runner.Tor, error) {
 	var out []runner.Tor
 	for _, in := range instances {
 		password, err := readPassword(in.PasswordFile)

@@ -1,15 +1,14 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
-	"syscall"
+	"slices"
+	"strings"
 	"time"
 
 	"guardring/guest-agent/config"
@@ -23,9 +22,6 @@ import (
 
 // statusTime is how long the agent may take to answer.
 const statusTime = 5 * time.Second
-
-// leaveTime is how long leaving may take: a control port may hang.
-const leaveTime = 45 * time.Second
 
 const agentName = "the guest agent"
 
@@ -123,77 +119,39 @@ func unit(in config.Instance) string {
 	return ""
 }
 
-func join(w io.Writer, cfg config.Config) error {
+// pick leaves in cfg the instances of these names only; none: all.
+func pick(cfg config.Config, names []string) (config.Config, error) {
+	if len(names) == 0 {
+		return cfg, nil
+	}
+	cfg.Except = nil // who names one means it
+	all, err := instancesOf(cfg)
+	if err != nil {
+		return cfg, err
+	}
+	var picked []config.Instance
+	var known []string
+	for _, in := range all {
+		known = append(known, in.Name)
+		if slices.Contains(names, in.Name) {
+			picked = append(picked, in)
+		}
+	}
+	for _, name := range names {
+		if !slices.Contains(known, name) {
+			return cfg, hint.Wrap(fmt.Errorf("there is no instance %q", name), "the Tors of this machine are: "+strings.Join(known, ", "))
+		}
+	}
+	cfg.Instances = picked
+	return cfg, nil
+}
+
+func join(w io.Writer, cfg config.Config, names []string) error {
+	cfg, err := pick(cfg, names)
+	if err != nil {
+		return err
+	}
 	return eachSite(w, cfg, func(s include.Site) (include.Result, error) {
 		return include.Join(s, rotation.EmptyInclude())
 	}, "is prepared already")
-}
-
-// leave lifts the exclusions in the running Tors, tells the host, and restores
-// the files. A running agent is asked to leave; without one, this process takes
-// its place for a moment.
-func leave(ctx context.Context, w io.Writer, cfg config.Config) error {
-	ctx, cancel := context.WithTimeout(ctx, leaveTime)
-	defer cancel()
-	b, err := statussock.Fetch(cfg.StatusSocket(), agentName, statusTime)
-	switch {
-	case err == nil:
-		err = dismiss(ctx, w, b, cfg)
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		err = leaveAlone(ctx, w, cfg)
-	}
-	if err != nil {
-		return err
-	}
-	return eachSite(w, cfg, include.Leave, "was not prepared; nothing to restore")
-}
-
-// dismiss makes the running agent leave and waits for its end.
-func dismiss(ctx context.Context, w io.Writer, document []byte, cfg config.Config) error {
-	d, err := report.Parse(document, false)
-	if err != nil {
-		return err
-	}
-	p, err := os.FindProcess(d.PID)
-	if err == nil {
-		err = p.Signal(syscall.SIGUSR1)
-	}
-	if err != nil {
-		return hint.Wrap(fmt.Errorf("tell the running agent (process %d) to leave: %w", d.PID, err), "run this command as root, or stop the agent first")
-	}
-	fmt.Fprintf(w, "the running agent (process %d) lifts every exclusion and ends\n", d.PID)
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if err := p.Signal(syscall.Signal(0)); err != nil {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return hint.Wrap(fmt.Errorf("the running agent (process %d) has not left within %s; nothing was restored", d.PID, leaveTime), "look at guardring-guest status, then stop the agent and run leave again")
-		}
-	}
-}
-
-// leaveAlone leaves without a running agent.
-func leaveAlone(ctx context.Context, w io.Writer, cfg config.Config) error {
-	if err := os.MkdirAll(cfg.RunDir, 0o700); err != nil {
-		return fmt.Errorf("runtime directory: %w", err)
-	}
-	now := make(chan struct{})
-	close(now)
-	agent, release, err := newAgent(cfg, newLog(slog.LevelWarn), now)
-	if err != nil {
-		return err
-	}
-	defer release()
-	if err := agent.Run(ctx); err != nil {
-		return err
-	}
-	if ctx.Err() != nil {
-		return hint.Wrap(fmt.Errorf("the exclusions could not be lifted within %s; nothing was restored", leaveTime), "stop Tor, then run leave again: without a running Tor only files are restored")
-	}
-	fmt.Fprintln(w, "every exclusion is lifted")
-	return nil
 }

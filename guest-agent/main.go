@@ -64,13 +64,15 @@ func newApp() *cli.App {
 				Action: withConfig(func(c *cli.Context, cfg config.Config) error {
 					return status(c.App.Writer, cfg, c.Bool("json"))
 				})},
-			{Name: "join", Usage: "prepare Tor's configuration (with a backup) and say what to restart",
-				Flags:  []cli.Flag{configFlag},
-				Action: withConfig(func(c *cli.Context, cfg config.Config) error { return join(c.App.Writer, cfg) })},
-			{Name: "leave", Usage: "lift every exclusion and restore Tor's configuration exactly",
+			{Name: "join", Usage: "prepare the Tors' configuration (with a backup) and say what to restart", ArgsUsage: "[INSTANCE...]",
+				Flags: []cli.Flag{configFlag},
+				Action: withNames(func(c *cli.Context, cfg config.Config) error {
+					return join(c.App.Writer, cfg, c.Args().Slice())
+				})},
+			{Name: "leave", Usage: "lift every exclusion and restore the Tors' configuration exactly", ArgsUsage: "[INSTANCE...]",
 				Flags: []cli.Flag{configFlag, regionFlag, runDirFlag},
-				Action: withConfig(func(c *cli.Context, cfg config.Config) error {
-					return leave(c.Context, c.App.Writer, cfg)
+				Action: withNames(func(c *cli.Context, cfg config.Config) error {
+					return leave(c.Context, c.App.Writer, cfg, c.Args().Slice())
 				})},
 			{Name: "check-config", Usage: "report every fault of the configuration at once",
 				Flags:  []cli.Flag{configFlag},
@@ -86,12 +88,20 @@ func newApp() *cli.App {
 	return app
 }
 
-// withConfig reads the configuration, lets flags override it, and runs action.
+// withConfig is withNames for commands without arguments.
 func withConfig(action func(*cli.Context, config.Config) error) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		if c.Args().Present() {
 			return hint.Wrap(fmt.Errorf("unexpected argument %q", c.Args().First()), "guardring-guest "+c.Command.Name+" --help")
 		}
+		return withNames(action)(c)
+	}
+}
+
+// withNames reads the configuration, lets flags override it, and runs action,
+// which takes the arguments as instances' names.
+func withNames(action func(*cli.Context, config.Config) error) cli.ActionFunc {
+	return func(c *cli.Context) error {
 		cfg := config.Default()
 		path := c.String("config")
 		if _, err := os.Stat(path); c.IsSet("config") || err == nil || !errors.Is(err, os.ErrNotExist) {

@@ -220,7 +220,7 @@ func (g *Guest) ReadJournal(seat int, dst []Journal) (n int, lost uint64) {
 type SlotOwner struct {
 	Member string // "" if the slot is free
 	Left   bool   // the member has left: nobody shows anything here any more
-	Past   bool   // shown in an attachment that is over: the agent that showed it is gone
+	Past   bool   // the agent that showed it is gone: another attachment, or another start of an agent in our writer slot
 }
 
 // SlotOwner returns whose a slot is. It is for choosing a slot, under the lock: a
@@ -238,5 +238,5 @@ func (g *Guest) SlotOwner(slot int) (SlotOwner, error) {
 	if _, err := g.names.decode(payload); err != nil {
 		return SlotOwner{}, err
 	}
-	return SlotOwner{Member: g.names.Member, Left: g.names.State == MemberLeft, Past: h.Attachment < g.region.Attachment()}, nil
+	return SlotOwner{Member: g.names.Member, Left: g.names.State == MemberLeft, Past: h.Attachment < g.region.Attachment() || int(h.Writer) == g.writer && h.Incarnation != g.incarnation}, nil
 }

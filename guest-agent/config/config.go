@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -40,6 +41,8 @@ type Config struct {
 	User string `yaml:"user"`
 	// Instances are the Tors; empty: all that are found on this machine.
 	Instances []Instance `yaml:"instances"`
+	// Except are names of Tors that are found but must not be served.
+	Except []string `yaml:"except"`
 	// Policy is obey or observe.
 	Policy string `yaml:"policy"`
 	// Circuits says what happens to circuits with streams through a guard that
@@ -118,6 +121,10 @@ func Load(path string) (Config, error) {
 // StatusSocket is where the agent's status document is read.
 func (c *Config) StatusSocket() string { return filepath.Join(c.RunDir, "status.sock") }
 
+// LeaveFile holds the names of the members that a running agent is asked to let
+// go, one a line; the agent takes it away.
+func (c *Config) LeaveFile() string { return filepath.Join(c.RunDir, "leave") }
+
 // Check implements configfile.Checker.
 func (c *Config) Check(r *configfile.Report) {
 	absolute := func(key, path string, socket bool) {
@@ -169,6 +176,14 @@ func (c *Config) Check(r *configfile.Report) {
 	if len(c.Instances) > shmproto.MaxMembers {
 		r.Fault("instances", fmt.Sprintf("%d Tors", len(c.Instances)), fmt.Sprintf("a gateway has room for %d", shmproto.MaxMembers))
 	}
+	for i, name := range c.Except {
+		key := fmt.Sprintf("except[%d]", i)
+		if !shmproto.ValidName(name) {
+			r.Fault(key, fmt.Sprintf("%q is no instance name", name), "write "+shmproto.NameRule)
+		} else if len(c.Instances) > 0 {
+			r.Fault(key, "except: is for Tors that are found, and instances: names them all", "leave the Tor out of instances:")
+		}
+	}
 	seen := map[string]bool{}
 	for i, in := range c.Instances {
 		key := func(k string) string { return fmt.Sprintf("instances[%d].%s", i, k) }
@@ -193,18 +208,19 @@ func (c *Config) Check(r *configfile.Report) {
 }
 
 // Tors lists the Tors to serve, with every path filled in: the configured
-// instances, or those found below root ("/" in production).
+// instances, or those found below root ("/" in production), which may be more
+// than a gateway has room for.
 func (c *Config) Tors(root string) ([]Instance, error) {
 	if len(c.Instances) == 0 {
 		found, err := discovery.Find(root)
 		if err != nil {
 			return nil, err
 		}
-		if len(found) > shmproto.MaxMembers {
-			return nil, fmt.Errorf("%d Tors found, a gateway has room for %d: name the ones to serve in the configuration", len(found), shmproto.MaxMembers)
-		}
 		var out []Instance
 		for _, t := range found {
+			if slices.Contains(c.Except, t.Name) {
+				continue
+			}
 			in := Instance{Name: t.Name}
 			in.fill(t)
 			in.fillRole()

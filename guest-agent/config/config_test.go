@@ -24,15 +24,15 @@ func TestExampleIsTheDefault(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Default()
-	want.Instances = c.Instances // an empty list, or none
-	if len(c.Instances) != 0 {
+	want.Instances, want.Except = c.Instances, c.Except // empty lists, or none
+	if len(c.Instances)+len(c.Except) != 0 {
 		t.Errorf("instances: %v", c.Instances)
 	}
 	if d := cmp.Diff(want, c); d != "" {
 		t.Error(d)
 	}
 	// Each key of the file, or the example would not show it.
-	for _, key := range []string{"region", "run-dir", "user", "instances", "policy", "circuits", "intro-gap", "min-pass-percent", "request-timeout", "slow-tick", "show-fingerprints"} {
+	for _, key := range []string{"region", "run-dir", "user", "instances", "except", "policy", "circuits", "intro-gap", "min-pass-percent", "request-timeout", "slow-tick", "show-fingerprints"} {
 		if !strings.Contains(Example, "\n"+key+":") {
 			t.Errorf("the example does not show %s", key)
 		}

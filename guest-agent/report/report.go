@@ -106,6 +106,9 @@ var flagWords = map[string]string{
 
 func member(b *strings.Builder, m runner.Member) {
 	control := "control port away"
+	if m.Idle {
+		control = "not running"
+	}
 	if m.ControlUp {
 		control = "Tor " + m.TorVersion
 	}

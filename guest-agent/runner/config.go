@@ -31,6 +31,9 @@ type Tor struct {
 // Config of Run.
 type Config struct {
 	Tors []Tor
+	// Discover looks for the Tors of this machine again, with the slow tick; nil:
+	// Tors are all there ever are. It is called in a goroutine of its own.
+	Discover func() ([]Tor, error)
 	// Dial takes the guest seat. It is called again, with back-off, after an
 	// error and when the server has gone.
 	Dial func() (Device, error)
@@ -46,8 +49,9 @@ type Config struct {
 	LockPatience time.Duration
 	// BackoffMin and BackoffMax bound the pauses between attempts to connect.
 	BackoffMin, BackoffMax time.Duration
-	// Leave, when closed, makes every member leave; Run then returns nil.
-	Leave <-chan struct{}
+	// Leave gives the names of members that must leave. When it is closed every
+	// member leaves, and Run returns nil.
+	Leave <-chan string
 	Log   *slog.Logger
 	// ShowFingerprints lets whole fingerprints into the log.
 	ShowFingerprints bool

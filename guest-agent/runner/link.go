@@ -24,6 +24,8 @@ type link struct {
 	tor  Tor
 	box  mailbox
 	wait backoff
+	// retry holds a token when there is reason to believe that Tor is there again.
+	retry chan struct{}
 	// report hands an event to the loop: the machine steps it, in order.
 	report func(e rotation.Event, at time.Time)
 	// changed tells the loop what session this is now; why is nil when the
@@ -54,6 +56,14 @@ func (l *link) run(ctx context.Context) {
 	}
 }
 
+// again ends a pause between two attempts.
+func (l *link) again() {
+	select {
+	case l.retry <- struct{}{}:
+	default:
+	}
+}
+
 // idle waits. Files are still written: a member may leave while Tor is away.
 func (l *link) idle(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
@@ -63,6 +73,9 @@ func (l *link) idle(ctx context.Context, d time.Duration) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
+			return
+		case <-l.retry:
+			l.wait.reset()
 			return
 		case <-l.box.ready:
 			for _, c := range l.box.take() {

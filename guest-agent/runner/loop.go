@@ -14,9 +14,11 @@ import (
 type loop struct {
 	cfg     Config
 	members []*member
+	scout   scout
 	shore   shore // the region and what is shown in it
 	host    hostWatch
 	started time.Time
+	launch  func(*member) // sets a member to work; known while Run runs
 
 	work    chan func() // what happened, to be called here
 	asks    chan chan Document
@@ -36,12 +38,16 @@ type Agent struct{ l *loop }
 // New checks cfg and makes an agent, which does nothing before Run.
 func New(cfg Config) (*Agent, error) {
 	cfg.fill()
-	if len(cfg.Tors) == 0 {
+	if len(cfg.Tors) == 0 && cfg.Discover == nil {
 		return nil, errors.New("no Tor to serve")
 	}
 	l := &loop{cfg: cfg, work: make(chan func(), 64), asks: make(chan chan Document)}
 	l.shore.loop = l
+	l.scout.init()
 	for _, t := range cfg.Tors {
+		if l.full(t) {
+			continue
+		}
 		m, err := newMember(l, t)
 		if err != nil {
 			return nil, err
@@ -58,10 +64,12 @@ func (a *Agent) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	l := a.l
 	l.started = time.Now()
+	l.launch = func(m *member) { m.launch(ctx, &wg) }
 	for _, m := range l.members {
-		m.connect(l.post(ctx))
-		wg.Go(func() { m.link.run(ctx) })
-		m.watchState(ctx, &wg)
+		l.launch(m)
+	}
+	if l.cfg.Discover != nil {
+		wg.Go(func() { l.scout.run(ctx, l) })
 	}
 	wg.Go(func() { l.shore.dial(ctx, l.post(ctx)) })
 	err := l.run(ctx)
@@ -110,6 +118,7 @@ func (l *loop) run(ctx context.Context) error {
 		now := time.Now()
 		l.tick(now)
 		l.shore.flush(now)
+		l.letGo()
 		if l.gone(now) {
 			return nil
 		}
@@ -128,7 +137,11 @@ func (l *loop) run(ctx context.Context) error {
 			l.shore.readOrders(now)
 		case answer := <-l.asks:
 			answer <- l.document(time.Now())
-		case <-leave:
+		case name, one := <-leave:
+			if one {
+				l.dismiss(name)
+				continue
+			}
 			leave, l.leaving = nil, true
 			l.leaveBy = time.Now().Add(leavePatience)
 			l.cfg.Log.Info("leaving: every exclusion is lifted")
@@ -148,11 +161,14 @@ func (l *loop) next() time.Time {
 		if !m.wake.IsZero() && m.wake.Before(next) {
 			next = m.wake
 		}
+		if m.going && m.left && m.goneBy.Before(next) {
+			next = m.goneBy
+		}
 	}
 	if t := l.shore.retryAt; !t.IsZero() && t.Before(next) {
 		next = t
 	}
-	if l.leaving && l.leaveBy.Before(next) {
+	if l.leaving && l.leaveBy.Before(next) && time.Now().Before(l.leaveBy) { // past it only Tor is waited for
 		next = l.leaveBy
 	}
 	return next
@@ -168,6 +184,10 @@ func (l *loop) tick(now time.Time) {
 		l.host.look(l, now)
 		l.shore.check(now)
 		l.shore.readOrders(now)
+		l.scout.ask()
+		for _, m := range l.members {
+			m.nudge()
+		}
 	}
 	for _, m := range l.members {
 		if !m.wake.IsZero() && !now.Before(m.wake) {

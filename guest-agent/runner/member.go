@@ -3,6 +3,8 @@ package runner
 import (
 	"context"
 	"log/slog"
+	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,6 +27,11 @@ type member struct {
 	link    link
 	wake    time.Time
 	left    bool
+	going   bool               // must leave, and is let go then
+	goneBy  time.Time          // until when the region may keep it
+	cancel  context.CancelFunc // ends what works for it
+	missing int                // looks in a row that did not find it
+	socket  time.Time          // of the control socket's file when it was last looked at
 
 	heard   bool   // the link has reported once
 	session uint64 // the link's, as far as the machine knows it
@@ -69,9 +76,30 @@ func newMember(l *loop, t Tor) (*member, error) {
 	}
 	m := &member{l: l, tor: t, machine: machine, slot: -1, closing: map[guardstate.CircuitID]bool{}}
 	m.link.tor = t
-	m.link.box.ready = make(chan struct{}, 1)
+	m.link.box.ready, m.link.retry = make(chan struct{}, 1), make(chan struct{}, 1)
 	m.link.wait = backoff{least: l.cfg.BackoffMin, most: l.cfg.BackoffMax}
 	return m, nil
+}
+
+// launch sets the member to work until ctx ends, or its own end.
+func (m *member) launch(ctx context.Context, wg *sync.WaitGroup) {
+	ctx, m.cancel = context.WithCancel(ctx)
+	m.connect(m.l.post(ctx))
+	wg.Go(func() { m.link.run(ctx) })
+	m.watchState(ctx, wg)
+}
+
+// nudge has the link try again without waiting for the end of its pause when the
+// control socket is a new one.
+func (m *member) nudge() {
+	path := strings.TrimPrefix(m.tor.Control.Address, "unix:")
+	if m.up || !strings.HasPrefix(path, "/") {
+		return
+	}
+	if st, err := os.Stat(path); err == nil && !st.ModTime().Equal(m.socket) {
+		m.socket = st.ModTime()
+		m.link.again()
+	}
 }
 
 // connect ties the link to the loop. It is called before the link runs.
@@ -100,6 +128,7 @@ func (m *member) watchState(ctx context.Context, wg *sync.WaitGroup) {
 		at := time.Now()
 		post(func() {
 			m.stateErr = err
+			m.nudge() // Tor writes it when it starts
 			m.step(rotation.StateFile{State: state, Err: err}, at)
 		})
 	}
@@ -124,7 +153,7 @@ func (m *member) controlChanged(session uint64, version string, why error) {
 	} else {
 		m.step(rotation.ControlDown{Reason: why.Error()}, time.Now())
 	}
-	if m.l.leaving {
+	if m.l.leaving || m.going {
 		m.leave()
 	}
 }

@@ -460,7 +460,7 @@ func TestLeave(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			tor := newFakeTor(t)
 			d := newFakeDevice(t, "browsing")
-			leave := make(chan struct{})
+			leave := make(chan string)
 			cfg := Config{Tors: []Tor{torOf(t, "default", tor)}, Dial: oneDevice(d), Leave: leave}
 			if !tt.region {
 				cfg.Dial = func() (Device, error) { return nil, errors.New("no server") }

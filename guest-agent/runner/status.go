@@ -3,8 +3,12 @@ package runner
 import (
 	"cmp"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -60,6 +64,8 @@ type Member struct {
 	Role       string   `json:"role,omitempty"`
 	Slot       int      `json:"slot"` // -1: none in the region yet
 	ControlUp  bool     `json:"control_up"`
+	Idle       bool     `json:"not_running,omitempty"` // found on this machine, but not seen running yet
+	Leaving    bool     `json:"leaving,omitempty"`
 	TorVersion string   `json:"tor_version,omitempty"`
 	State      string   `json:"state"`
 	Selection  string   `json:"selection"`
@@ -162,6 +168,12 @@ func (l *loop) document(now time.Time) Document {
 	if s.guest != nil {
 		d.Host.LastSignal = now.Sub(l.host.lastSign()).Seconds()
 	}
+	if l.scout.err != nil {
+		complain("", "the machine's Tors cannot be looked for: "+l.scout.err.Error(), "")
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.scout.leftOut)) {
+		complain(name, "this Tor is not served: "+l.scout.leftOut[name].Error(), "name those that must be served under instances: in the configuration, or those that need not be under except:")
+	}
 	for _, m := range l.members {
 		d.Members = append(d.Members, m.document(complain))
 	}
@@ -173,7 +185,10 @@ func (m *member) document(complain func(member, text, remedy string)) Member {
 	d := Member{Name: name, Role: m.tor.Role, Slot: m.slot, ControlUp: m.up, TorVersion: m.version, Flags: []string{}, Guards: []Guard{}, Notices: append([]Note{}, m.notices...)}
 	t := m.timing
 	d.Timing = Timing{millis(t.setconf), millis(t.own), millis(t.gone), t.closed, millis(t.receipt), millis(t.applied)}
+	d.Leaving = m.going || m.l.leaving
 	switch {
+	case m.l.cfg.Discover != nil && m.version == "" && errors.Is(m.why, fs.ErrNotExist):
+		d.Idle = true // installed, not started: nothing is wrong
 	case m.why != nil:
 		complain(name, m.why.Error(), cmp.Or(hint.Of(m.why), "check that Tor runs and that the agent may use its control port"))
 	case !m.up:

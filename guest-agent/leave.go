@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"guardring/guest-agent/config"
+	"guardring/guest-agent/include"
+	"guardring/guest-agent/report"
+	"guardring/guest-agent/runner"
+	"guardring/internal/hint"
+	"guardring/internal/statussock"
+	"guardring/shmproto"
+)
+
+// leaveTime is how long leaving may take: a control port may hang.
+const leaveTime = 45 * time.Second
+
+// leave lifts the exclusions in the running Tors, tells the host, and restores
+// the files: of all instances, or of those named. A running agent is asked to do
+// it; without one, this process takes its place for a moment.
+func leave(ctx context.Context, w io.Writer, cfg config.Config, names []string) error {
+	ctx, cancel := context.WithTimeout(ctx, leaveTime)
+	defer cancel()
+	picked, err := pick(cfg, names)
+	if err != nil {
+		return err
+	}
+	b, err := statussock.Fetch(cfg.StatusSocket(), agentName, statusTime)
+	switch {
+	case err == nil:
+		err = dismiss(ctx, w, b, cfg, names)
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		err = leaveAlone(ctx, w, picked)
+	}
+	if err != nil {
+		return err
+	}
+	if err := eachSite(w, picked, include.Leave, "was not prepared; nothing to restore"); err != nil || len(names) == 0 {
+		return err
+	}
+	for _, name := range names {
+		if len(cfg.Instances) > 0 {
+			fmt.Fprintf(w, "%s: next: take it out of instances: in the configuration, or the agent serves it again when it starts\n", name)
+		} else if !slices.Contains(cfg.Except, name) {
+			fmt.Fprintf(w, "%s: next: name it under except: in the configuration, or the agent serves it again when it starts\n", name)
+		}
+	}
+	return nil
+}
+
+// dismiss makes the running agent, or some of its members, leave, and waits for
+// the end.
+func dismiss(ctx context.Context, w io.Writer, document []byte, cfg config.Config, names []string) error {
+	d, err := report.Parse(document, false)
+	if err != nil {
+		return err
+	}
+	if err := writeRequest(cfg.LeaveFile(), names); err != nil {
+		return hint.Wrap(fmt.Errorf("write down who must leave: %w", err), "run this command as root, or as the agent's user")
+	}
+	p, err := os.FindProcess(d.PID)
+	if err == nil {
+		err = p.Signal(syscall.SIGUSR1)
+	}
+	if err != nil {
+		return hint.Wrap(fmt.Errorf("tell the running agent (process %d) to leave: %w", d.PID, err), "run this command as root, or stop the agent first")
+	}
+	gone := func() bool { return p.Signal(syscall.Signal(0)) != nil }
+	if len(names) == 0 {
+		fmt.Fprintf(w, "the running agent (process %d) lifts every exclusion and ends\n", d.PID)
+	} else {
+		fmt.Fprintf(w, "the running agent (process %d) lifts every exclusion of %s\n", d.PID, strings.Join(names, ", "))
+		agentGone := gone
+		gone = func() bool { return agentGone() || !serves(cfg, names) }
+	}
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !gone() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return hint.Wrap(fmt.Errorf("the running agent (process %d) has not left within %s; nothing was restored", d.PID, leaveTime), "look at guardring-guest status, then stop the agent and run leave again")
+		}
+	}
+	return nil
+}
+
+// serves reports whether the running agent still has a member of one of the
+// names, or cannot be asked.
+func serves(cfg config.Config, names []string) bool {
+	var d runner.Document
+	b, err := statussock.Fetch(cfg.StatusSocket(), agentName, statusTime)
+	if err == nil {
+		d, err = report.Parse(b, false)
+	}
+	return err != nil || slices.ContainsFunc(d.Members, func(m runner.Member) bool { return slices.Contains(names, m.Name) })
+}
+
+// writeRequest leaves word for the agent who must leave. No names, no file: all.
+func writeRequest(path string, names []string) error {
+	if len(names) == 0 {
+		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	// We may be root, and the folder the agent's: nothing that lies there is written through.
+	fresh := path + ".new"
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(f, strings.Join(names, "\n")+"\n")
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(fresh, path)
+}
+
+// takeRequest reads and removes such a file; no names: all must leave.
+func takeRequest(path string) ([]string, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err == nil {
+		err = os.Remove(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	names := strings.Fields(string(b))
+	for _, name := range names {
+		if !shmproto.ValidName(name) {
+			return nil, fmt.Errorf("%s: %q is no instance name", path, name)
+		}
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("%s is empty", path)
+	}
+	return names, nil
+}
+
+// leaveAlone leaves without a running agent.
+func leaveAlone(ctx context.Context, w io.Writer, cfg config.Config) error {
+	if err := os.MkdirAll(cfg.RunDir, 0o700); err != nil {
+		return fmt.Errorf("runtime directory: %w", err)
+	}
+	now := make(chan string)
+	close(now)
+	agent, release, err := newAgent(cfg, newLog(slog.LevelWarn), now)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := agent.Run(ctx); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return hint.Wrap(fmt.Errorf("the exclusions could not be lifted within %s; nothing was restored", leaveTime), "stop Tor, then run leave again: without a running Tor only files are restored")
+	}
+	fmt.Fprintln(w, "every exclusion is lifted")
+	return nil
+}
