@@ -19,10 +19,14 @@ type claim struct {
 	used  bool      // was in use at some time since the stamp
 	left  time.Time // since when it is retained; zero while it is live
 	facts *facts    // what its member stated of the guard, for when nobody shows it
+	// While it is in conflict and to be given up: when, and when the operator
+	// allowed that it be done without charge. Zero: not drawn, not allowed.
+	due, allowed time.Time
 
 	// Volatile.
-	inUse bool  // as the last publication says
-	noted rival // in the way, as the operator was told
+	inUse   bool   // as the last publication says
+	noted   rival  // in the way, as the operator was told
+	blocked string // the reason why its conflict is not resolved now, though it could be
 }
 
 // rival is what a claim is in conflict with.
@@ -47,7 +51,7 @@ func (c *Coordinator) nextStamp() Stamp {
 
 func (c *Coordinator) saveClaim(cl *claim) {
 	c.save(Record{Kind: RecordClaim, Gateway: cl.m.name.Gateway, Instance: cl.m.name.Instance,
-		Key: cl.key, Stamp: cl.stamp, Used: cl.used, Left: cl.left, Facts: cl.facts.export(cl.relay())})
+		Key: cl.key, Stamp: cl.stamp, Used: cl.used, Left: cl.left, Facts: cl.facts.export(cl.relay()), Due: cl.due, Allowed: cl.allowed})
 }
 
 // attach adds a claim to its member and the index.
@@ -79,6 +83,7 @@ func (c *Coordinator) leave(cl *claim) {
 	}
 	if cl.live() {
 		cl.left = c.now
+		cl.undo()
 		c.saveClaim(cl)
 		c.schedule(c.now.Add(c.cfg.Retention))
 		c.resolved(cl)
@@ -124,13 +129,20 @@ func (p *publication) keeps(i int) bool {
 // reclaim brings m's claims in line with its publication.
 func (c *Coordinator) reclaim(m *member) {
 	p := &m.pub
-	var claimed [shmproto.MaxGuards]bool
+	var claimed [shmproto.MaxGuards]bool // or not visible
+	for i := range p.guards {
+		claimed[i] = !p.visible(i)
+	}
 	// Backwards: leave may take the claim out of the list.
 	for j := len(m.claims) - 1; j >= 0; j-- {
 		cl := m.claims[j]
 		i := p.find(cl.key)
 		switch {
 		case i >= 0 && claims(p.guards[i]):
+			if !cl.live() {
+				cl.inUse = false // it comes back below, if there is a token for it
+				continue
+			}
 			claimed[i] = true
 			c.renew(cl, p.guards[i])
 		case cl.live() && !p.keeps(i):
@@ -139,16 +151,19 @@ func (c *Coordinator) reclaim(m *member) {
 			cl.inUse = false
 		}
 	}
-	excess := 0
-	// Guards in use come first: where room is short, they matter most.
+	excess, waiting := 0, 0
+	// Guards in use come first: where room or tokens are short, they matter most.
 	for _, inUse := range [...]bool{true, false} {
 		for i, g := range p.guards {
 			if claimed[i] || !claims(g) || g.has(shmproto.GuardInUse) != inUse {
 				continue
 			}
 			claimed[i] = true
-			if !c.admit(m, g) {
+			switch c.admit(m, g) {
+			case noRoom:
 				excess++
+			case noToken:
+				waiting++
 			}
 		}
 	}
@@ -156,7 +171,21 @@ func (c *Coordinator) reclaim(m *member) {
 		c.notify(Notice{Kind: NoticeCapped, Member: m.name, Count: excess})
 	}
 	m.excess = excess
+	var due time.Time
+	if waiting > 0 {
+		_, due = c.left(m, BudgetNewClaims)
+	}
+	c.lacks(m, BudgetNewClaims, waiting, due)
 }
+
+// admission says whether a guard has become a claim.
+type admission int
+
+const (
+	admitted admission = iota
+	noRoom             // the member has as many claims as it may have
+	noToken            // it has claimed too many guards lately
+)
 
 // renew: the publication makes again the claim that cl already is.
 func (c *Coordinator) renew(cl *claim, g guard) {
@@ -182,29 +211,54 @@ func (c *Coordinator) renew(cl *claim, g guard) {
 	}
 }
 
-// admit makes a new claim, if there is room. A retained claim makes room for a
-// live one, the one left longest ago first. This is the one place in which new
-// claims come into being (budgets belong here).
-func (c *Coordinator) admit(m *member, g guard) bool {
+// admit makes a new claim, if there is room and a token for it. A retained claim
+// makes room for a live one, the one left longest ago first. This is the one place
+// in which new claims come into being. A claim that comes back is a new one too:
+// else one could ask about a guard again and again.
+func (c *Coordinator) admit(m *member, g guard) admission {
 	k, inUse := RelayKey(g.id), g.has(shmproto.GuardInUse)
-	if old := m.claim(k); old != nil {
-		return true // the guard is shown twice
+	old := m.claim(k)
+	if old != nil && old.live() {
+		return admitted // the guard is shown twice
 	}
+	if old != nil {
+		if !c.payClaim(m) {
+			return noToken
+		}
+		c.renew(old, g)
+		return admitted
+	}
+	var oldest *claim
 	if len(m.claims) >= c.cfg.MaxClaims {
-		var oldest *claim
 		for _, cl := range m.claims {
 			if !cl.live() && (oldest == nil || cl.left.Before(oldest.left)) {
 				oldest = cl
 			}
 		}
 		if oldest == nil {
-			return false
+			return noRoom
 		}
+	}
+	if !c.payClaim(m) {
+		return noToken
+	}
+	if oldest != nil {
 		c.release(oldest)
 		c.notify(Notice{Kind: NoticeEvicted, Member: m.name, Key: oldest.key, Stamp: oldest.stamp})
 	}
 	cl := &claim{m: m, key: k, stamp: c.nextStamp(), used: inUse, inUse: inUse, facts: g.facts}
 	c.attach(cl)
 	c.saveClaim(cl)
-	return true
+	return admitted
+}
+
+// payClaim pays for a new claim. What takes the place of a guard that an order of
+// ours took away is free.
+func (c *Coordinator) payClaim(m *member) bool {
+	if a := m.account; a != nil && a.Owed > 0 && c.gratis != m {
+		a.Owed--
+		c.saveAccount(m)
+		return true
+	}
+	return c.pay(m, BudgetNewClaims)
 }

@@ -82,6 +82,10 @@ type Config struct {
 
 const day = 24 * time.Hour
 
+// maxTokens is the largest budget that can be configured; what is meant to be
+// more has no limit.
+const maxTokens = 10_000
+
 // withDefaults returns c with every zero field replaced by its default.
 func (c Config) withDefaults() Config {
 	setDefault(&c.Retention, 60*day)
@@ -89,6 +93,16 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.MaxClaims, 6)
 	setDefault(&c.MaxExclusions, shmproto.MaxExclusions)
 	setDefault(&c.Levels, DefaultLevels)
+	setDefault(&c.Budgets.NewClaims, Budget{Join: 3, Every: day, Burst: 3})
+	setDefault(&c.Budgets.SampleChanges, Budget{Join: 20, Every: 12 * time.Hour, Burst: 6})
+	setDefault(&c.Budgets.ForcedUnused, Budget{Join: 3, Every: 7 * day, Burst: 3})
+	setDefault(&c.Budgets.ForcedUsed, Budget{Join: 1, Every: 60 * day, Burst: 1})
+	setDefault(&c.Budgets.ForcedUsedPerYear, 2)
+	setDefault(&c.Budgets.CausedMost, 1)
+	setDefault(&c.Budgets.CausedWithin, 30*day)
+	if c.DelayMin == 0 && c.DelayMax == 0 {
+		c.DelayMin, c.DelayMax = 10*time.Minute, 6*time.Hour
+	}
 	setDefault(&c.MinPassPercent, 30)
 	setDefault(&c.Tries, 3)
 	setDefault(&c.RetryAfter, 30*time.Second)
@@ -120,6 +134,22 @@ func (c Config) validate() error {
 	check(c.Hold > 0, "hold %v: must be positive", c.Hold)
 	check(c.MaxClaims > 0 && c.MaxClaims <= shmproto.MaxGuards, "%d claims per member: want 1 to %d", c.MaxClaims, shmproto.MaxGuards)
 	check(c.MaxExclusions > 0 && c.MaxExclusions <= shmproto.MaxExclusions, "%d exclusions per order: want 1 to %d", c.MaxExclusions, shmproto.MaxExclusions)
+	for _, x := range []struct {
+		name BudgetName
+		b    Budget
+	}{
+		{BudgetNewClaims, c.Budgets.NewClaims}, {BudgetSampleChanges, c.Budgets.SampleChanges},
+		{BudgetForcedUnused, c.Budgets.ForcedUnused}, {BudgetForcedUsed, c.Budgets.ForcedUsed},
+	} {
+		check(x.b.unlimited() || x.b.Every > 0 && x.b.Join >= 0 && x.b.Join <= maxTokens && x.b.Burst <= maxTokens,
+			"budget %s of %d at join, one each %v, burst %d: want 0 to %d and a positive time, or a negative burst for no limit",
+			x.name, x.b.Join, x.b.Every, x.b.Burst, maxTokens)
+	}
+	check(c.Budgets.ForcedUsedPerYear <= maxTokens, "%d used guards a year: want at most %d", c.Budgets.ForcedUsedPerYear, maxTokens)
+	check(c.Budgets.CausedMost <= maxTokens && c.Budgets.CausedWithin > 0,
+		"%d changes because of one gateway within %v: want at most %d and a positive time", c.Budgets.CausedMost, c.Budgets.CausedWithin, maxTokens)
+	check(c.DelayMin < 0 && c.DelayMax < 0 || c.DelayMin >= 0 && c.DelayMax >= c.DelayMin && c.DelayMax <= c.Retention,
+		"delay %v to %v: want the least first, at most the retention, or both negative for none", c.DelayMin, c.DelayMax)
 	check(c.MinPassPercent > 0 && c.MinPassPercent <= 100, "least pass percentage %d: want 1 to 100", c.MinPassPercent)
 	check(c.Tries > 0, "%d tries: must be positive", c.Tries)
 	check(c.RetryAfter > 0, "retry after %v: must be positive", c.RetryAfter)

@@ -186,6 +186,8 @@ func (c *Coordinator) conflicts(m *member) (open int) {
 		}
 		if o.strength >= retained && m.exclusion(cl.key) == nil {
 			open++
+		} else {
+			c.undue(cl)
 		}
 	}
 	return open

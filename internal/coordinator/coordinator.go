@@ -39,6 +39,7 @@ type Coordinator struct {
 	started        time.Time // of the first event
 	due            time.Time // nothing that depends on time happens before it; zero: nothing at all
 	dirty          []*member // to be planned before Step returns
+	gratis         *member   // is charged nothing just now, within one Step
 	ready          Ready     // what the present Step asks for
 }
 
@@ -79,7 +80,8 @@ func (c *Coordinator) Step(e Event) Ready {
 		c.begin(e.At)
 		c.violated(e)
 	case Allowed:
-		c.begin(e.At) // TO BE BUILT
+		c.begin(e.At)
+		c.allowed(e)
 	case ConsensusRead:
 		c.begin(e.At)
 		c.consensusRead(e)
@@ -90,7 +92,12 @@ func (c *Coordinator) Step(e Event) Ready {
 	for i := 0; i < len(c.dirty); i++ {
 		m := c.dirty[i]
 		m.dirty = false
+		waits := m.atGate()
 		c.plan(m)
+		c.answerGate(m)
+		if waits && !m.atGate() {
+			c.notify(Notice{Kind: NoticeCleared, Member: m.name, Seq: m.seq})
+		}
 	}
 	c.dirty = c.dirty[:0]
 	r := c.ready
@@ -101,10 +108,14 @@ func (c *Coordinator) Step(e Event) Ready {
 // begin notes the time of an event in the form in which the ledger keeps it, so
 // that a restored core equals the one that wrote the ledger.
 func (c *Coordinator) begin(at time.Time) {
+	before := c.now
 	c.now = at.UTC().Truncate(time.Millisecond)
 	if c.started.IsZero() {
 		c.started = c.now
 		c.schedule(c.now.Add(c.cfg.AwayAfter))
+		c.clockBack() // it may have been set back while nobody was here
+	} else if c.now.Before(before) {
+		c.clockBack()
 	}
 }
 

@@ -23,14 +23,18 @@ func FuzzEvents(f *testing.F) {
 		if len(data)%5 == 0 {
 			policy = PolicyObserve
 		}
-		h := newHarness(t, Config{Policy: policy, MaxClaims: 4, MaxExclusions: 5, ViolationLimit: 3})
+		cfg := Config{Policy: policy, MaxClaims: 4, MaxExclusions: 5, ViolationLimit: 3}
+		if len(data)%3 == 0 {
+			cfg = atWill(cfg)
+		}
+		h := newHarness(t, cfg)
 		now := testStart
 		for range 40 {
 			if in.empty() {
 				return
 			}
 			gateway := string(rune('a' + in.below(3)))
-			switch in.below(6) {
+			switch in.below(7) {
 			case 0, 1:
 				h.step(Published{At: now, Gateway: gateway, Slot: in.below(3), Publication: in.publication(h, gateway)})
 			case 2:
@@ -43,6 +47,8 @@ func FuzzEvents(f *testing.F) {
 				h.step(Violated{At: now, Gateway: gateway, Reason: "fuzz"})
 			case 5:
 				h.start()
+			case 6:
+				h.step(Allowed{At: now, Gateway: gateway, Instance: [...]string{"", "default", "apps"}[in.below(3)]})
 			}
 		}
 	})
@@ -74,7 +80,7 @@ func (s *stream) publication(h *harness, gateway string) *shmproto.Publication {
 		Member:      [...]string{"default", "apps", "", "x", "y"}[s.below(5)],
 		State:       shmproto.MemberState(s.below(5)),
 		Selection:   shmproto.Selection(s.below(4)),
-		Flags:       shmproto.MemberFlags(s.byte() & 0x7f),
+		Flags:       shmproto.MemberFlags(s.byte()),
 		NumPrimary:  uint8(s.below(8)),
 		PassPercent: uint8(s.below(101)),
 	}

@@ -32,6 +32,14 @@ func fp(n int) guardstate.Fingerprint {
 // number is the reverse of fp.
 func number(f guardstate.Fingerprint) int { return int(binary.BigEndian.Uint32(f[:])) }
 
+// atWill returns cfg without budgets and delays, for what is not about them.
+func atWill(cfg Config) Config {
+	free := Budget{Burst: -1}
+	cfg.Budgets = Budgets{NewClaims: free, SampleChanges: free, ForcedUnused: free, ForcedUsed: free, ForcedUsedPerYear: -1, CausedMost: -1}
+	cfg.DelayMin, cfg.DelayMax = -1, -1
+	return cfg
+}
+
 // harness owns a core as a runner does, and checks after every step what must
 // hold whatever the events are.
 type harness struct {

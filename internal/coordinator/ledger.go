@@ -91,6 +91,8 @@ func (c *Coordinator) apply(r *Record) error {
 		m.claims = slices.DeleteFunc(m.claims, func(o *claim) bool { return o.key == r.Key })
 	case RecordOrder:
 		return c.applyOrder(m, r)
+	case RecordBudget:
+		return m.applyAccount(r)
 	default:
 		return errors.New("unknown kind")
 	}
@@ -121,6 +123,7 @@ func (c *Coordinator) applyClaim(m *member, r *Record) error {
 		return err
 	}
 	cl.stamp, cl.used, cl.left, cl.facts = r.Stamp, r.Used, r.Left, f
+	cl.due, cl.allowed = r.Due, r.Allowed
 	c.stamp = max(c.stamp, r.Stamp.Counter)
 	return nil
 }
@@ -152,8 +155,12 @@ func (c *Coordinator) Snapshot() []Record {
 	add(Member{}, Record{Kind: RecordCounters, Stamp: Stamp{Counter: c.stamp}, Seq: c.floor})
 	for _, m := range c.members {
 		add(m.name, Record{Kind: RecordMember, Away: m.away, Gone: m.gone})
+		if m.account != nil {
+			add(m.name, Record{Kind: RecordBudget, Account: m.account.clone()})
+		}
 		for _, cl := range m.claims {
-			add(m.name, Record{Kind: RecordClaim, Key: cl.key, Stamp: cl.stamp, Used: cl.used, Left: cl.left, Facts: cl.facts.export(cl.relay())})
+			add(m.name, Record{Kind: RecordClaim, Key: cl.key, Stamp: cl.stamp, Used: cl.used, Left: cl.left,
+				Facts: cl.facts.export(cl.relay()), Due: cl.due, Allowed: cl.allowed})
 		}
 		if m.seq > 0 || len(m.exclusions) > 0 {
 			add(m.name, Record{Kind: RecordOrder, Seq: m.seq, Answers: m.answers, Exclusions: slices.Clone(m.exclusions)})

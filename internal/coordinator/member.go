@@ -19,6 +19,7 @@ type member struct {
 	seq        uint64           // of its order; 0: never had one
 	answers    shmproto.Answers // the publication that its order was decided on
 	exclusions []Exclusion      // sorted by key; in force by its order, or adopted
+	account    *Account         // nil: was never seen, or nothing is limited
 
 	// Volatile.
 	slot    int // -1 while it is not shown
@@ -29,6 +30,11 @@ type member struct {
 	stuck   string   // why it is in conflict and not told to move
 	would   []Key    // policy observe: what the operator was told that it would be told
 	dirty   bool     // is in c.dirty
+
+	sample    []guardstate.Fingerprint // the visible guards that it showed last; stays while it is away
+	sampled   bool                     // it has shown a sample since the coordinator's start
+	shortages [len(budgetNames)]shortage
+	gatedFrom shmproto.Seq // the first of its present run of publications from a closed join gate
 
 	answer     shmproto.ReceiptStatus // to its present order
 	reason     shmproto.ReceiptReason
@@ -88,6 +94,7 @@ type publication struct {
 	receipt     shmproto.Receipt
 	seen        time.Time
 	guards      []guard // in order of preference
+	hidden      uint64  // bit i: guard i found no token; see visible
 }
 
 func (p *publication) has(f shmproto.MemberFlags) bool { return p.flags&f != 0 }
@@ -248,6 +255,7 @@ func (c *Coordinator) hide(m *member) {
 	m.pub = publication{}
 	c.restate(m)
 	m.stuck, m.would, m.excess = "", nil, 0
+	m.shortages = [len(budgetNames)]shortage{}
 	m.answer, m.reason = shmproto.ReceiptNone, shmproto.ReasonNone
 	m.tries, m.unanswered = 0, false
 }

@@ -61,6 +61,7 @@ const (
 	ReasonMemberLeft    = "the member has left"
 	ReasonMembersCapped = "its gateway has shown too many members"
 	ReasonBudget        = "its budget of forced changes is spent"
+	ReasonCaused        = "the other gateway has caused as many changes of it as it may"
 	ReasonDelayed       = "it is moved after a random delay"
 	ReasonUsedBoth      = "both have used their guards, and only the same relay moves a used guard"
 	ReasonUsed          = "it has used its guard, and only the same relay moves a used guard"
@@ -123,6 +124,9 @@ func (n Notice) text(keys bool) string {
 	if !n.Other.IsZero() {
 		add("other=%s", n.Other)
 	}
+	if n.Budget != "" {
+		add("budget=%s", n.Budget)
+	}
 	if n.Why != "" {
 		add("why=%s", n.Why)
 	}
@@ -142,6 +146,9 @@ func (n Notice) text(keys bool) string {
 	}
 	if n.Count != 0 {
 		add("count=%d", n.Count)
+	}
+	if !n.Due.IsZero() {
+		add("due=%s", n.Due.UTC().Format(time.RFC3339))
 	}
 	if n.Reason != "" {
 		add("(%s)", n.Reason)

@@ -10,6 +10,7 @@ import (
 
 // exclude adds to m's order.
 func (c *Coordinator) exclude(m *member, added []Exclusion) {
+	c.charge(m, added)
 	all := slices.Concat(m.exclusions, added)
 	slices.SortFunc(all, func(a, b Exclusion) int { return a.Key.Compare(b.Key) })
 	c.order(m, all)

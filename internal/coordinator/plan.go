@@ -16,31 +16,42 @@ func (c *Coordinator) plan(m *member) {
 	moving := c.moving(m)
 	if open == 0 && !moving {
 		m.stuck, m.would = "", nil
+		c.unbilled(m)
 		c.expect(m, c.foreseen(m, nil))
 		return
 	}
 	if reason := c.unmovable(m); reason != "" {
+		c.unbilled(m)
 		c.becomeStuck(m, open, reason)
 		c.expect(m, c.foreseen(m, nil))
 		return
 	}
-	added, primaries, reason := c.solve(m, open)
+	payable := c.bill(m)
+	if payable == 0 && !moving {
+		m.stuck = m.unpaid()
+		c.expect(m, c.foreseen(m, nil))
+		return
+	}
+	added, primaries, reason := c.solve(m, payable)
 	if reason != "" {
-		c.becomeStuck(m, open, reason)
+		c.becomeStuck(m, payable, reason)
 		c.expect(m, c.foreseen(m, nil))
 		return
 	}
-	m.stuck = ""
 	if c.cfg.Policy == PolicyObserve {
+		m.stuck = ""
 		c.would(m, added)
 		c.expect(m, c.foreseen(m, nil))
 		return
 	}
+	left := payable - c.moved(m, added)
 	if len(added) > 0 {
 		c.exclude(m, added)
 	}
-	if left := open - c.moved(m, added); left > 0 {
+	if left > 0 {
 		c.becomeStuck(m, left, ReasonNotEnough) // a wider level had to be given up
+	} else {
+		m.stuck = m.unpaid()
 	}
 	if m.answer == shmproto.ReceiptRefused || m.answer == shmproto.ReceiptFailed {
 		primaries = nil // it says that it is not going anywhere
@@ -64,7 +75,7 @@ func (c *Coordinator) moving(m *member) bool {
 // fact changes, and now and then.
 func (c *Coordinator) becomeStuck(m *member, open int, reason string) {
 	if open == 0 {
-		m.stuck = ""
+		m.stuck = m.unpaid()
 		return
 	}
 	if m.stuck != reason {
@@ -148,6 +159,9 @@ func (c *Coordinator) solveFor(m *member, least strength, widest Level) (added [
 	}
 	// exclude takes guard i out if something stands in its way.
 	exclude := func(i int, k Key, mine *claim) bool {
+		if mine != nil && mine.blocked != "" {
+			return false // not now
+		}
 		o := c.obstacleUpTo(widest, m, k, mine)
 		if o.strength < least {
 			return false

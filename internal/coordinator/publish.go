@@ -1,6 +1,9 @@
 package coordinator
 
-import "guardring/shmproto"
+import (
+	"guardring/internal/guardstate"
+	"guardring/shmproto"
+)
 
 // published takes in what a slot shows now.
 func (c *Coordinator) published(e Published) {
@@ -60,17 +63,23 @@ func (c *Coordinator) arrive(m *member, g *gateway, slot int, known bool) bool {
 // absorb brings everything about m in line with its publication.
 func (c *Coordinator) absorb(m *member, p *shmproto.Publication, arrived bool) {
 	refused := m.pub.state == shmproto.MemberRefused
+	if m.pub.incarnation != p.Incarnation || !m.pub.has(shmproto.MemberGated) {
+		m.gatedFrom = p.Seq
+	}
 	changed := m.pub.update(p, c.now)
 	if m.pub.state == shmproto.MemberRefused && !refused {
 		c.notify(Notice{Kind: NoticeRefused, Member: m.name})
 	}
 	if changed || arrived {
+		c.reveal(m)
 		c.vet(m)
 		c.restate(m)
 		c.adopt(m)
 		c.reclaim(m)
 		c.endLeft(m)
 		c.touch(m)
+	} else if m.atGate() {
+		c.touch(m) // its agent was restarted, and Tor is as it was
 	}
 	c.receive(m)
 	if arrived {
@@ -85,6 +94,9 @@ func (c *Coordinator) absorb(m *member, p *shmproto.Publication, arrived bool) {
 // for the longest time makes room.
 func (c *Coordinator) join(g *gateway, name Member) *member {
 	known := c.membersOf(g.name)
+	var account *Account
+	var sample []guardstate.Fingerprint
+	sampled := false
 	if len(known) >= shmproto.MaxMembers {
 		var oldest *member
 		for _, m := range known {
@@ -103,6 +115,13 @@ func (c *Coordinator) join(g *gateway, name Member) *member {
 			c.order(oldest, nil)
 		}
 		c.forget(oldest)
+		account, sample, sampled = oldest.account, oldest.sample, oldest.sampled
 	}
-	return c.addMember(name)
+	// Its budgets are the newcomer's: new names are no new budgets.
+	m := c.addMember(name)
+	m.account, m.sample, m.sampled = account, sample, sampled
+	if account != nil {
+		c.saveAccount(m)
+	}
+	return m
 }

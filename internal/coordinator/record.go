@@ -24,6 +24,7 @@ const (
 	RecordClaim    RecordKind = "claim"    // the member claims Key since Stamp
 	RecordRelease  RecordKind = "release"  // the member claims Key no more
 	RecordOrder    RecordKind = "order"    // the member's order is Seq with Exclusions
+	RecordBudget   RecordKind = "budget"   // the member's Account
 )
 
 // Record is one line of the ledger: what must survive a crash, and nothing
@@ -43,10 +44,16 @@ type Record struct {
 	Used  bool      `json:"used,omitempty"`  // claim: was in use at some time
 	Left  time.Time `json:"left,omitzero"`   // claim: since when the used guard is neither in use nor primary
 	Facts *Facts    `json:"facts,omitempty"` // claim: what the member stated of the guard, as far as it is compared
+	// Due and Allowed: of a claim that is to be given up, when; and when the
+	// operator allowed that it be done without charge.
+	Due     time.Time `json:"due,omitzero"`
+	Allowed time.Time `json:"allowed,omitzero"`
 
 	Seq        uint64           `json:"seq,omitempty"`        // order; counters: the highest seq of any forgotten member
 	Answers    shmproto.Answers `json:"answers,omitzero"`     // order: the publication that it was decided on
 	Exclusions []Exclusion      `json:"exclusions,omitempty"` // order
+
+	Account *Account `json:"account,omitempty"` // budget
 }
 
 // Stamp says when the coordinator saw a claim first. Counter alone decides who

@@ -18,16 +18,19 @@ import (
 // TestScripts runs the rules' examples in testdata. A script begins with
 //
 //	new [policy=observe] [claims=N] [exclusions=N] [levels=none|family|subnet|family+subnet] [group=NAME:G1+G2]...
+//	    [budgets=default] [delay=default|FROM-TO]
+//
+// Without budgets and delay there is no limit, and used guards are moved at once.
 //
 // Each "run" has one event per line, and prints what the core asks for:
 //
 //	publish GW[/INSTANCE][@SLOT] [att=N] [inc=N] [seq=N] [n=N] [pass=N] [state=S] [sel=S] [flags=F,F]
 //	        [receipt=STATUS[:REASON-NUMBER]] [= | GUARD...]
-//	tick DURATION        gateway GW on|off      violate GW [N]
+//	tick DURATION        gateway GW on|off      violate GW [N]      allow GW[/INSTANCE]
 //	consensus [GUARD...] the operator's file (none: there is none any more)
 //	obey GW[/INSTANCE]   Tor does what its order says, and answers
 //	restart [policy=P]   a new core from what was saved
-//	state | claims | orders
+//	state | claims | orders | budgets
 //
 // A guard is Gn, then its flags: G1:primary,inuse,confirmed,possible,excluded,
 // down,bridge,unfiltered,unlisted. Then, each after a slash, its addresses, the
@@ -66,7 +69,7 @@ type script struct {
 }
 
 func newScript(t testing.TB, args []datadriven.CmdArg) *script {
-	cfg := Config{Policy: PolicyDisjoint}
+	cfg := atWill(Config{Policy: PolicyDisjoint})
 	for _, a := range args {
 		switch v := a.Vals[0]; a.Key {
 		case "policy":
@@ -80,6 +83,18 @@ func newScript(t testing.TB, args []datadriven.CmdArg) *script {
 		case "group":
 			name, relays, _ := strings.Cut(v, ":")
 			cfg.Groups = append(cfg.Groups, Group{name, fingerprints(t, relays)})
+		case "budgets":
+			if v != "default" {
+				t.Fatalf("new: budgets=%s", v)
+			}
+			cfg.Budgets = Budgets{}
+		case "delay":
+			cfg.DelayMin, cfg.DelayMax = 0, 0
+			if least, most, ok := strings.Cut(v, "-"); ok {
+				cfg.DelayMin, cfg.DelayMax = duration(t, least), duration(t, most)
+			} else if v != "default" {
+				t.Fatalf("new: delay=%s", v)
+			}
 		default:
 			t.Fatalf("new: unknown argument %s", a.Key)
 		}
@@ -119,11 +134,7 @@ func (s *script) line(f []string) {
 		tor.obey(s.h.seats[seatKey{m.Gateway, tor.slot}])
 		s.show(tor)
 	case "tick":
-		d, err := parseDuration(f[1])
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		s.now = s.now.Add(d)
+		s.now = s.now.Add(duration(s.t, f[1]))
 		s.print(s.h.step(Tick{s.now}))
 	case "gateway":
 		s.print(s.h.step(GatewaySeen{At: s.now, Gateway: f[1], Present: f[2] == "on"}))
@@ -146,6 +157,9 @@ func (s *script) line(f []string) {
 		for range n {
 			s.print(s.h.step(Violated{At: s.now, Gateway: f[1], Reason: "checksum"}))
 		}
+	case "allow":
+		gateway, instance, _ := strings.Cut(f[1], "/")
+		s.print(s.h.step(Allowed{At: s.now, Gateway: gateway, Instance: instance}))
 	case "restart":
 		if len(f) > 1 {
 			s.h.cfg.Policy = Policy(strings.TrimPrefix(f[1], "policy="))
@@ -159,6 +173,20 @@ func (s *script) line(f []string) {
 				fmt.Fprintf(&s.out, "  %s %s%s\n", m.name, describeClaim(cl.key, cl.stamp, cl.used, cl.left), describeFacts(cl.facts.export(cl.relay())))
 			}
 		}
+	case "budgets":
+		for _, m := range s.h.core.State().Members {
+			fmt.Fprintf(&s.out, "  %s", m.Member)
+			for _, b := range m.Budgets {
+				fmt.Fprintf(&s.out, " %s=%d/%d", b.Name, b.Left, b.Burst)
+				if !b.Next.IsZero() {
+					fmt.Fprintf(&s.out, "(next %s)", b.Next.Format(time.RFC3339))
+				}
+				if b.Waiting > 0 {
+					fmt.Fprintf(&s.out, "(%d waiting)", b.Waiting)
+				}
+			}
+			s.out.WriteString("\n")
+		}
 	case "orders":
 		for _, o := range s.h.core.Orders() {
 			fmt.Fprintf(&s.out, "  %s\n", describeOrder(o))
@@ -168,13 +196,17 @@ func (s *script) line(f []string) {
 	}
 }
 
-// parseDuration reads a Go duration, or days as in 60d.
-func parseDuration(text string) (time.Duration, error) {
+// duration reads a Go duration, or days as in 60d.
+func duration(t testing.TB, text string) time.Duration {
+	t.Helper()
 	if n, ok := strings.CutSuffix(text, "d"); ok {
-		days, err := strconv.Atoi(n)
-		return time.Duration(days) * day, err
+		return time.Duration(atoi(t, n)) * day
 	}
-	return time.ParseDuration(text)
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
 
 func (s *script) member(text string) (m Member, slot int) {
@@ -196,7 +228,7 @@ var (
 		"restricted": shmproto.SelectionRestricted, "bridges": shmproto.SelectionBridges}
 	memberFlagNames = map[string]shmproto.MemberFlags{"dormant": shmproto.MemberDormant, "ambiguous": shmproto.MemberAmbiguous,
 		"noconsensus": shmproto.MemberNoConsensus, "unreachable": shmproto.MemberUnreachable, "few": shmproto.MemberFewGuards,
-		"truncated": shmproto.MemberTruncated}
+		"truncated": shmproto.MemberTruncated, "gated": shmproto.MemberGated}
 	guardFlagNames = map[string]shmproto.GuardFlags{"primary": shmproto.GuardPrimary, "inuse": shmproto.GuardInUse,
 		"confirmed": shmproto.GuardConfirmed, "possible": shmproto.GuardPossiblePrimary, "excluded": shmproto.GuardExcluded,
 		"down": shmproto.GuardDown, "bridge": shmproto.GuardBridge}
@@ -393,6 +425,24 @@ func describeRecord(r Record) string {
 		}
 	case RecordClaim:
 		text += " " + describeClaim(r.Key, r.Stamp, r.Used, r.Left) + describeFacts(r.Facts)
+		if !r.Due.IsZero() {
+			text += " due=" + r.Due.Format(time.RFC3339)
+		}
+		if !r.Allowed.IsZero() {
+			text += " allowed"
+		}
+	case RecordBudget:
+		a := r.Account
+		text += fmt.Sprintf(" claims=%d sample=%d unused=%d used=%d", a.NewClaims.Left, a.SampleChanges.Left, a.ForcedUnused.Left, a.ForcedUsed.Left)
+		if len(a.Used) > 0 {
+			text += fmt.Sprintf(" this-year=%d", len(a.Used))
+		}
+		for _, x := range a.Caused {
+			text += " caused-by=" + x.Gateway
+		}
+		if a.Owed > 0 {
+			text += fmt.Sprintf(" owed=%d", a.Owed)
+		}
 	case RecordRelease:
 		text += " " + keyName(r.Key)
 	case RecordOrder:
@@ -447,6 +497,12 @@ func (s *script) state() {
 		if m.Excess > 0 {
 			fmt.Fprintf(&s.out, " excess=%d", m.Excess)
 		}
+		if m.Gated {
+			s.out.WriteString(" gated")
+		}
+		if !m.Allowed.IsZero() {
+			s.out.WriteString(" allowed")
+		}
 		if m.Order.Seq > 0 {
 			fmt.Fprintf(&s.out, " order=%d answer=%d tries=%d", m.Order.Seq, m.Order.Answer, m.Order.Tries)
 		}
@@ -467,6 +523,9 @@ func (s *script) state() {
 		fmt.Fprintf(&s.out, " %s(%d) before %s(%d)", x.Holder, x.Since.Counter, x.Mover, x.Later.Counter)
 		if !x.Told.IsZero() {
 			fmt.Fprintf(&s.out, " told answer=%d", x.Answer)
+		}
+		if !x.Due.IsZero() {
+			fmt.Fprintf(&s.out, " due=%s", x.Due.Format(time.RFC3339))
 		}
 		if x.Reason != "" {
 			fmt.Fprintf(&s.out, " (%s)", x.Reason)

@@ -44,6 +44,13 @@ type sim struct {
 	held map[Member][]Exclusion // the exclusions before the present step
 	seqs map[Member]uint64      // the orders' numbers before it
 	next int                    // the next relay that is nobody's
+	free bool                   // nothing is limited or delayed
+
+	pardons bool // the operator allows more now and then
+	spent   map[Member]*spending
+	orders  map[Member]int // guards that were taken from a member
+	owing   map[Member]map[Key]owing
+	stamp   uint64 // the highest before the present step
 }
 
 type mood int
@@ -57,7 +64,13 @@ const (
 func newSim(t *testing.T, seed uint64) *sim {
 	rng := rand.New(rand.NewPCG(seed, 7))
 	s := &sim{t: t, rng: rng, now: testStart, held: map[Member][]Exclusion{}, next: 10_000}
-	s.h = newHarness(t, Config{Policy: PolicyDisjoint, Hold: 120 * day, Retention: 60 * day})
+	cfg := Config{Policy: PolicyDisjoint, Hold: 120 * day, Retention: 60 * day}
+	if s.free = seed%2 == 0; s.free {
+		cfg = atWill(cfg)
+	}
+	s.pardons = seed%4 == 3
+	s.spent, s.orders = map[Member]*spending{}, map[Member]int{}
+	s.h = newHarness(t, cfg)
 	n := 2 + rng.IntN(7)
 	relays := 30 + rng.IntN(60)
 	for i := range n {
@@ -90,7 +103,7 @@ func (s *sim) run() {
 func (s *sim) random() {
 	i := s.rng.IntN(len(s.tors))
 	tor := s.tors[i]
-	switch s.rng.IntN(14) {
+	switch s.rng.IntN(15) {
 	case 0, 1, 2, 3:
 		s.obey(i)
 	case 4:
@@ -136,6 +149,10 @@ func (s *sim) random() {
 	case 12:
 		for range s.rng.IntN(15) {
 			s.step(Violated{At: s.now, Gateway: tor.gateway, Reason: "checksum"})
+		}
+	case 14:
+		if s.pardons {
+			s.step(Allowed{At: s.now, Gateway: tor.gateway})
 		}
 	case 13:
 		if s.mood[i] == hostile {
@@ -204,7 +221,10 @@ func (s *sim) tick(d time.Duration) {
 // one: 0 before anything is durable, 1 with a part of the records durable, 2
 // before the orders are written, 3 after the first order.
 func (s *sim) kill(boundary int) {
-	r := s.h.stepCore(s.event(s.rng.IntN(len(s.tors))))
+	s.before()
+	e := s.event(s.rng.IntN(len(s.tors)))
+	r := s.h.stepCore(e)
+	s.count(r.Notices)
 	switch boundary {
 	case 0:
 		r.Save = nil
@@ -219,6 +239,7 @@ func (s *sim) kill(boundary int) {
 		s.h.saved = s.h.restored(s.h.saved).Snapshot()
 	}
 	s.h.start()
+	s.tally(e)
 	s.held = s.exclusions()
 	for i := range s.tors { // it reads every slot
 		s.publish(i)
@@ -237,7 +258,10 @@ func (s *sim) exclusions() map[Member][]Exclusion {
 
 // step does one event and checks the decisions.
 func (s *sim) step(e Event) Ready {
+	s.before()
 	r := s.h.step(e)
+	s.count(r.Notices)
+	s.tally(e)
 	for _, n := range r.Notices {
 		if n.Kind == NoticeExcluded && n.Why == WhyConflict && n.Stamp.Counter <= n.Others.Counter {
 			s.t.Fatalf("the incumbent was moved: %s", n.Detail())
@@ -344,6 +368,9 @@ func (s *sim) settle() {
 		for range s.h.core.cfg.QuarantineTicks + 1 {
 			s.tick(time.Minute)
 		}
+		if !s.free {
+			s.tick(day) // delays, and most budgets, are over then
+		}
 		for i := range s.tors {
 			before := s.h.seats[seatKey{s.tors[i].gateway, s.tors[i].slot}]
 			s.obey(i)
@@ -367,9 +394,11 @@ func (s *sim) settle() {
 	}
 }
 
-// feasible: the member is not short of exclusions, nor of guards.
+// feasible: the member is not short of exclusions, nor of guards, nor of what it
+// may spend.
 func (s *sim) feasible(t *fakeTor) bool {
-	return s.h.core.byName[t.name()].stuck == ""
+	m := s.h.core.byName[t.name()]
+	return m.stuck == "" && m.shortages == [len(budgetNames)]shortage{}
 }
 
 func (s *sim) conflicts() (text string) {

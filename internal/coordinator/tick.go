@@ -1,6 +1,9 @@
 package coordinator
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // tick looks at everything that depends on time. All members are gone through
 // only when something is due.
@@ -29,6 +32,10 @@ func (c *Coordinator) age(m *member) {
 	c.expire(m)
 	c.endHeld(m)
 	c.retry(m)
+	c.refill(m)
+	if slices.ContainsFunc(m.claims, func(cl *claim) bool { return !cl.due.IsZero() || !cl.allowed.IsZero() }) {
+		c.touch(m)
+	}
 	if m.stuck != "" {
 		c.schedule(c.now.Add(lookAgain))
 		c.touch(m)

@@ -23,7 +23,7 @@ func (c *Coordinator) State() State {
 		})
 	}
 	for _, m := range c.members {
-		s.Members = append(s.Members, m.status())
+		s.Members = append(s.Members, c.memberStatus(m))
 		s.Conflicts = c.appendConflicts(s.Conflicts, m)
 	}
 	s.Contradictions = slices.Clone(c.contradictions)
@@ -31,6 +31,49 @@ func (c *Coordinator) State() State {
 		return cmp.Or(a.Key.Compare(b.Key), a.Holder.Compare(b.Holder), a.Mover.Compare(b.Mover))
 	})
 	return s
+}
+
+// memberStatus is status with what the core knows besides.
+func (c *Coordinator) memberStatus(m *member) MemberStatus {
+	s := m.status()
+	s.Budgets = c.budgetStatus(m)
+	s.Gated = m.shown() && m.pub.has(shmproto.MemberGated)
+	for _, cl := range m.claims {
+		if cl.allowed.After(s.Allowed) {
+			s.Allowed = cl.allowed
+		}
+	}
+	return s
+}
+
+// budgetStatus shows the budgets that have a limit.
+func (c *Coordinator) budgetStatus(m *member) (all []BudgetStatus) {
+	for _, n := range budgetNames {
+		if m.account == nil {
+			break
+		}
+		s := BudgetStatus{Name: n, Waiting: m.short(n).waiting}
+		if n == BudgetCaused {
+			s.Burst = c.cfg.Budgets.CausedMost
+			s.Left, s.Next = c.leastCauses(m)
+		} else {
+			_, b := c.budget(m, n)
+			s.Burst = b.Burst
+			s.Left, s.Next = c.left(m, n)
+		}
+		if s.Left != unlimited {
+			all = append(all, s)
+		}
+	}
+	x := BudgetStatus{Name: BudgetExclusions, Left: c.cfg.MaxExclusions - len(m.exclusions), Burst: c.cfg.MaxExclusions}
+	if m.stuck == ReasonTooMany {
+		for _, cl := range m.claims {
+			if cl.noted != (rival{}) && m.exclusion(cl.key) == nil {
+				x.Waiting++
+			}
+		}
+	}
+	return append(all, x)
 }
 
 func (m *member) status() MemberStatus {
@@ -96,6 +139,8 @@ func (c *Coordinator) appendConflicts(all []ConflictStatus, m *member) []Conflic
 			s.Reason = o.tolerance()
 		case c.cfg.Policy == PolicyObserve && m.stuck == "":
 			s.Reason = ReasonPolicy
+		case cl.blocked != "":
+			s.Reason, s.Due = cl.blocked, cl.due
 		default:
 			s.Reason = m.stuck
 		}
