@@ -280,3 +280,18 @@ func (c *Coordinator) clockBack() {
 		}
 	}
 }
+
+// rejoin gives m what it may spend at join, for one exchange of its whole sample:
+// what is shown next comes in as a new member's would.
+func (c *Coordinator) rejoin(m *member) {
+	if m.account == nil {
+		return
+	}
+	used, caused, owed := m.account.Used, m.account.Caused, m.account.Owed
+	forcedUnused, forcedUsed := m.account.ForcedUnused, m.account.ForcedUsed
+	m.account, m.sample = nil, nil
+	c.open(m)
+	a := m.account
+	a.Used, a.Caused, a.Owed, a.ForcedUnused, a.ForcedUsed = used, caused, owed, forcedUnused, forcedUsed
+	c.saveAccount(m)
+}

@@ -148,8 +148,8 @@ func (c Config) validate() error {
 	check(c.Budgets.ForcedUsedPerYear <= maxTokens, "%d used guards a year: want at most %d", c.Budgets.ForcedUsedPerYear, maxTokens)
 	check(c.Budgets.CausedMost <= maxTokens && c.Budgets.CausedWithin > 0,
 		"%d changes because of one gateway within %v: want at most %d and a positive time", c.Budgets.CausedMost, c.Budgets.CausedWithin, maxTokens)
-	check(c.DelayMin < 0 && c.DelayMax < 0 || c.DelayMin >= 0 && c.DelayMax >= c.DelayMin && c.DelayMax <= c.Retention,
-		"delay %v to %v: want the least first, at most the retention, or both negative for none", c.DelayMin, c.DelayMax)
+	check(c.DelayMin < 0 && c.DelayMax < 0 || c.DelayMin >= 0 && c.DelayMax >= c.DelayMin,
+		"delay %v to %v: want the least first, or both negative for none", c.DelayMin, c.DelayMax)
 	check(c.MinPassPercent > 0 && c.MinPassPercent <= 100, "least pass percentage %d: want 1 to 100", c.MinPassPercent)
 	check(c.Tries > 0, "%d tries: must be positive", c.Tries)
 	check(c.RetryAfter > 0, "retry after %v: must be positive", c.RetryAfter)
