@@ -82,9 +82,17 @@ func newRig(t testing.TB, policy coordinator.Policy, gateways ...string) *rig {
 	r := &rig{t: t, cfg: Config{
 		RunDir: dir + "/run", LedgerDir: dir + "/ledger", Policy: policy,
 		Heartbeat: 200 * time.Millisecond, Rescan: time.Second,
+		// The core's own tests are about delay and budgets.
+		DelayMin: -1, DelayMax: -1, Budgets: unlimited(),
 	}}
 	r.serve(gateways...)
 	return r
+}
+
+// unlimited has the core charge nothing.
+func unlimited() coordinator.Budgets {
+	none := coordinator.Budget{Burst: -1}
+	return coordinator.Budgets{NewClaims: none, SampleChanges: none, ForcedUnused: none, ForcedUsed: none, ForcedUsedPerYear: -1, CausedMost: -1}
 }
 
 // serve starts a server, in the place of the one before.
