@@ -4,9 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
+
+	"guardring/internal/guardstate"
+	"guardring/shmproto"
 )
 
 // stepCore steps the core, and with mirror set also a twin that was resumed from
@@ -69,9 +73,37 @@ func TestResumeGoesOnAlike(t *testing.T) {
 			t.Parallel()
 			s := newSim(t, uint64(1000+seed))
 			s.h.mirror, s.h.deep = 1+seed, false
+			s.h.cfg.Levels = WithFamily | WithSubnet
+			s.h.cfg.Groups = []Group{{Name: "one", Relays: []guardstate.Fingerprint{fp(1), fp(5), fp(9)}}}
+			s.h.start()
+			for _, tor := range s.tors {
+				for i := range tor.pub.Guards {
+					related(&tor.pub.Guards[i])
+				}
+			}
+			s.step(ConsensusRead{At: s.now, Guards: []Facts{{Relay: fp(3), Subnets: []Key{subnetKey(t, "11.1.0.1")}}}})
 			s.run()
 		})
 	}
+}
+
+// related gives a guard a network and a family that others share.
+func related(g *shmproto.Guard) {
+	n := number(g.Fingerprint)
+	g.Flags |= shmproto.GuardFamilyStated
+	g.Addrs = []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{11, byte(n % 9), 0, byte(n)}), 443)}
+	if n%3 == 0 {
+		g.FamilyIDs = [][32]byte{{byte(n % 7)}}
+	}
+	g.Family = []guardstate.Fingerprint{fp(n ^ 1)}
+}
+
+func subnetKey(t *testing.T, addr string) Key {
+	k, ok := SubnetKey(netip.MustParseAddr(addr))
+	if !ok {
+		t.Fatalf("%s is in no network", addr)
+	}
+	return k
 }
 
 func TestResumeRefuses(t *testing.T) {

@@ -6,8 +6,8 @@
 // The form is a list of objects, the root first. A pointer is an object's number,
 // counted from 1, and 0 for nil. A struct is an object of its fields that are not
 // zero; a slice or array is a list, null for nil; a map is a list of pairs in the
-// order of their text; bytes are hexadecimal; what writes itself as text is that
-// text. The same graph gives the same JSON.
+// order of their text; bytes are hexadecimal; times and addresses are text.
+// The same graph gives the same JSON.
 //
 // Trust: what is decoded was written by Encode, and its reader has checked that
 // it is undamaged. Any text gives an error or a graph of the right types, never a
@@ -25,20 +25,22 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strconv"
+	"time"
 	"unsafe"
 )
 
-var (
-	textOut = reflect.TypeFor[encoding.TextMarshaler]()
-	textIn  = reflect.TypeFor[encoding.TextUnmarshaler]()
-)
-
-// asText: values of t write and read themselves.
+// asText: values of t are written as text. Of others' types that keep what they
+// are to themselves there are these; our own are what their fields are.
 func asText(t reflect.Type) bool {
-	return t.Implements(textOut) && reflect.PointerTo(t).Implements(textIn)
+	switch t {
+	case reflect.TypeFor[time.Time](), reflect.TypeFor[netip.Addr](), reflect.TypeFor[netip.AddrPort](), reflect.TypeFor[netip.Prefix]():
+		return true
+	}
+	return false
 }
 
 func asBytes(t reflect.Type) bool {
