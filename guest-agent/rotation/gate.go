@@ -139,6 +139,8 @@ func (m *Machine) Gate() GateState {
 // awaited says what a closed gate waits for.
 func (m *Machine) awaited() string {
 	switch {
+	case m.starting():
+		return "Tor has not chosen its guards yet"
 	case m.gate.first == 0:
 		return "the guards are not published yet"
 	case !m.answered():
@@ -146,6 +148,9 @@ func (m *Machine) awaited() string {
 	}
 	return "the host's order is not applied yet; see the receipt"
 }
+
+// starting reports that Tor has no guards yet: it needs a consensus first.
+func (m *Machine) starting() bool { return m.tor.entryRead && len(m.tor.entry) == 0 }
 
 // answered reports that the present order was decided on a gated publication of ours.
 func (m *Machine) answered() bool {
@@ -215,6 +220,9 @@ func (m *Machine) decideGate() {
 	g := &m.gate
 	if !g.closed() {
 		return
+	}
+	if m.starting() {
+		g.deadline = m.now.Add(m.cfg.GateLimit) // nothing could go anywhere yet
 	}
 	switch {
 	case m.leaving:

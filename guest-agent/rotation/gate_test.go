@@ -167,6 +167,35 @@ func TestGateLimitOutlivesTheAgent(t *testing.T) {
 	}
 }
 
+// TestGateWaitsForTor: a Tor without a consensus has no guards to answer for. The limit
+// counts from when it has; and its selection is known before its state file is written.
+func TestGateWaitsForTor(t *testing.T) {
+	f := newFakeTor(8)
+	sample := f.sample
+	f.sample = nil
+	a := newAgent(f, Config{Gate: GateOpen})
+	a.up()
+	a.step(f.open("s1")...)
+	a.sleep(10 * time.Minute)
+	if g := a.m.Gate(); g.State != "closed" || !strings.Contains(g.Why, "not chosen its guards") {
+		t.Errorf("gate %+v of a Tor without guards", g)
+	}
+	f.sample = sample
+	a.step(GuardChanged{Fingerprint: sample[0], Status: "NEW"})
+	a.sleep(5 * time.Second)
+	if a.last.Selection != shmproto.SelectionDefault || a.last.Flags&shmproto.MemberGated == 0 {
+		t.Errorf("published selection %d, flags %#x", a.last.Selection, a.last.Flags)
+	}
+	a.sleep(80 * time.Second)
+	if g := a.m.Gate(); g.State != "closed" {
+		t.Errorf("gate %+v before the limit", g)
+	}
+	a.sleep(10 * time.Second)
+	if g := a.m.Gate(); g.State != "open" || g.LetGo != 1 {
+		t.Errorf("gate %+v after the limit", g)
+	}
+}
+
 // TestDirectoryStreamsAreNotOurs: Tor attaches its own streams itself.
 func TestDirectoryStreamsAreNotOurs(t *testing.T) {
 	f := newFakeTor(8)

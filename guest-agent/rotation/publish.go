@@ -38,7 +38,7 @@ func (m *Machine) publish() {
 		p.Seq++
 	}
 	m.pub.last, m.pub.at = p, m.now
-	if p.Flags&shmproto.MemberGated != 0 && m.gate.first == 0 {
+	if p.Flags&shmproto.MemberGated != 0 && len(p.Guards) > 0 && m.gate.first == 0 {
 		m.gate.first = p.Seq
 	}
 	m.do(Publish{Publication: &p})

@@ -103,8 +103,17 @@ func (t *tor) selection() shmproto.Selection {
 			best, overlap = names[name], n
 		}
 	}
+	// A Tor that has just drawn its first sample writes its state file up to 30 s later,
+	// and a host that does not know the selection does not answer: Tor's own rule tells.
+	if pc, known := t.passPercent(); best == shmproto.SelectionUnknown && known && pc >= restrictedPercent {
+		return shmproto.SelectionDefault
+	}
 	return best
 }
+
+// restrictedPercent: when less of the network passes, Tor may take the restricted
+// selection (20 %, guard-spec MEANINGFUL_RESTRICTION_FRAC; and some way above it).
+const restrictedPercent = 30
 
 // bridges reports whether this Tor's guards are bridges.
 func (t *tor) bridges() bool { return t.conf.Value("UseBridges") == "1" }
