@@ -15,6 +15,7 @@ const (
 	ground   role = "ground"   // what both agents stand on; no policy
 	protocol role = "protocol" // the memory protocol and the words of Tor
 	core     role = "core"     // decides; pure
+	model    role = "model"    // simulates the world around a core; pure
 	adapter  role = "adapter"  // one thing outside: a socket, a file, a program
 	loop     role = "loop"     // owns a core and performs what it says
 	display  role = "display"  // shows a status document to people
@@ -32,12 +33,14 @@ var roles = map[string]role{
 
 	"internal/coordinator": core, "internal/coordinator/election": core, "guest-agent/rotation": core,
 
+	"internal/simulation": model,
+
 	"host-agent/config": adapter, "host-agent/ledger": adapter, "host-agent/server": adapter,
 	"guest-agent/config": adapter, "guest-agent/device": adapter, "guest-agent/discovery": adapter,
 	"guest-agent/include": adapter, "guest-agent/statewatch": adapter, "guest-agent/torctl": adapter,
 
 	"host-agent/runner": loop, "guest-agent/runner": loop,
-	"host-agent/report": display, "guest-agent/report": display,
+	"host-agent/figures": display, "host-agent/report": display, "guest-agent/report": display,
 	"host-agent": command, "guest-agent": command,
 
 	"e2e": trial, "e2e/demo": trial, "e2e/oracle": trial, "e2e/rig": trial, "e2e/tornet": trial,
@@ -51,10 +54,11 @@ var mayImport = map[role]struct {
 	ground:   {[]role{ground}, "what everybody stands on knows neither guards nor policy"},
 	protocol: {[]role{protocol}, "both agents and every version must mean the same by it"},
 	core:     {[]role{protocol}, "a core is simulated and replayed: facts in, commands out, nothing else"},
+	model:    {[]role{protocol, core}, "a model runs the real core, and nothing that touches the machine"},
 	adapter:  {[]role{ground, protocol}, "adapters import no core and not each other: the loop translates between them"},
 	loop:     {[]role{ground, protocol, core, adapter}, "the loop is the one place where cores and adapters meet"},
 	display:  {[]role{ground, protocol}, "what is shown is a document, not the thing itself"},
-	command:  {[]role{ground, protocol, core, adapter, loop, display}, "main puts the parts together"},
+	command:  {[]role{ground, protocol, core, model, adapter, loop, display}, "main puts the parts together"},
 	trial:    {[]role{trial}, "end-to-end tests drive built binaries; their oracle is Tor, not our own code"},
 }
 
@@ -63,6 +67,7 @@ var excepted = map[[2]string]string{
 	{"guest-agent/config", "guest-agent/discovery"}: "what the file leaves out is filled in from where Debian puts it",
 	{"guest-agent/report", "guest-agent/runner"}:    "the document's types live with the loop that fills them",
 	{"internal/coordinator", "internal/graph"}:      "a checkpoint follows every field by itself, so that none is forgotten",
+	{"host-agent/figures", "internal/simulation"}:   "a simulation's result is the document that is shown",
 	{"host-agent/runner", "host-agent/report"}:      "the document's types live with the verdict that judges them",
 }
 
@@ -72,9 +77,10 @@ var libraries = map[string]struct {
 	where []string
 	why   string
 }{
+	"github.com/ajstarks/svgo":        {[]string{"host-agent/figures"}, "a chart is drawn in one place"},
 	"github.com/cretz/bine":           {[]string{"guest-agent/torctl"}, "bine has no deadlines and parses circuits wrongly; torctl mends that"},
 	"github.com/fsnotify/fsnotify":    {[]string{"guest-agent/statewatch"}, "one place knows how Tor replaces its state file"},
-	"github.com/google/renameio/v2":   {[]string{"guest-agent/include"}, "one place writes files that Tor reads"},
+	"github.com/google/renameio/v2":   {[]string{"guest-agent/include", "host-agent"}, "one place writes files that Tor reads; a chart is there whole or not at all"},
 	"github.com/urfave/cli/v2":        {[]string{"host-agent", "guest-agent"}, "flags become a Config in main and go no further"},
 	"go.yaml.in/yaml/v3":              {[]string{"internal/configfile"}, "every fault at once, with its line, in one way"},
 	"github.com/jedib0t/go-pretty/v6": {[]string{"host-agent/report", "e2e/demo"}, "terminal output belongs to the edge"},

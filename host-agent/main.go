@@ -64,6 +64,7 @@ func newApp() *cli.App {
 				{Name: "show", Usage: "print the records, one JSON text a line", Flags: settings(), Action: ledgerShow},
 				{Name: "rebuild", Usage: "start a new epoch from the guests' publications (coordinators must be stopped)", Flags: settings(), Action: ledgerRebuild},
 			}},
+			simulateCommand(),
 			{Name: "check-config", Usage: "read the configuration and name every fault", Flags: settings(), Action: checkConfig},
 			{Name: "example-config", Usage: "print a commented configuration with the defaults", Action: exampleConfig},
 			{Name: "version", Usage: "print the version", Action: showVersion},
