@@ -34,6 +34,9 @@ type obstacle struct {
 	other    *member
 	stamp    Stamp // the other's claim, if it is one
 	used     bool  // the other has used its guard
+	// undecided: one of the two was there first, and has once given way to the
+	// other's guard, so neither is told to move.
+	undecided bool
 }
 
 // rival names the obstacle, for a claim that is in conflict with it.
@@ -66,7 +69,8 @@ type visit struct {
 	m    *member
 	k    Key
 	mine *claim
-	told bool // it claims the guard, and was told to give it up
+	// order is set if it claims the guard, and was told to give it up.
+	order *Exclusion
 }
 
 // obstacle returns what stands in m's way at k. mine is m's live claim on k, or
@@ -78,7 +82,10 @@ func (c *Coordinator) obstacle(m *member, k Key, mine *claim) obstacle {
 // obstacleUpTo is obstacle at the levels up to widest.
 func (c *Coordinator) obstacleUpTo(widest Level, m *member, k Key, mine *claim) obstacle {
 	var o obstacle
-	v := visit{m, k, mine, mine != nil && m.exclusion(k) != nil}
+	v := visit{m: m, k: k, mine: mine}
+	if mine != nil {
+		v.order = m.exclusion(k)
+	}
 	c.around(k, func(r *relay, l Level) {
 		if l <= widest {
 			v.meet(r, l, &o)
@@ -89,24 +96,41 @@ func (c *Coordinator) obstacleUpTo(widest Level, m *member, k Key, mine *claim) 
 
 // meet makes o what stands in v's way at r, if that is more.
 //
-// The rule that keeps decisions from being turned round is the first one: a
-// member that was told to give its guard up in favour of v.m never stands in its
-// way there, whatever stamps either of them gets later. And the member that was
-// told is the one in conflict as long as it claims the guard, whoever came first
-// since.
+// The rules that keep decisions from being turned round come first. A member that
+// was told to give its guard up in favour of v.m does not stand in its way there,
+// whatever stamps either of them gets later. And the member that was told is in
+// conflict as long as it claims the guard, whoever came first since. Above the
+// relay, one that gave up a guard in favour of v.m's present one does not stand in
+// its way with another guard either; if that one was there first, neither moves.
 func (v *visit) meet(r *relay, l Level, o *obstacle) {
 	for _, cl := range r.claims {
-		if cl.m == v.m || v.mine != nil && !v.told && v.mine.stamp.Counter < cl.stamp.Counter {
+		if cl.m == v.m {
 			continue
 		}
 		x := cl.m.exclusion(cl.key)
-		if x != nil && x.For == v.m.name {
+		spared := x != nil && x.For == v.m.name
+		if v.mine == nil && spared {
 			continue
+		}
+		undecided := false
+		if v.mine != nil {
+			yields := v.order != nil && v.order.For == cl.m.name
+			if l > LevelRelay {
+				spared = spared || cl.m.yielded(v.m.name, v.k)
+				yields = yields || v.m.yielded(cl.m.name, cl.key)
+			}
+			first := v.mine.stamp.Counter < cl.stamp.Counter
+			switch {
+			case spared && !yields, spared && first, first && v.order == nil && !yields:
+				continue
+			case spared, first && v.order == nil:
+				undecided = true
+			}
 		}
 		s := held
 		switch {
 		case cl.live() && x == nil:
-		case cl.live() && v.told:
+		case cl.live() && v.order != nil:
 			s = reserved // both were told to go, and both are still there
 		default:
 			// It has left, or will. What stays is that the relay knows its
@@ -125,7 +149,10 @@ func (v *visit) meet(r *relay, l Level, o *obstacle) {
 			// it adds a draw.
 			s = tolerated
 		}
-		v.offer(o, obstacle{s, l, cl.key, cl.m, cl.stamp, cl.used})
+		if undecided {
+			s = tolerated
+		}
+		v.offer(o, obstacle{s, l, cl.key, cl.m, cl.stamp, cl.used, undecided})
 	}
 	if v.mine != nil {
 		return
@@ -198,6 +225,8 @@ func (o obstacle) tolerance() string {
 	switch {
 	case o.strength != tolerated:
 		return ""
+	case o.undecided:
+		return ReasonUndecided
 	case o.level == LevelRelay:
 		return ReasonAlreadyUsed
 	case o.used:

@@ -226,9 +226,13 @@ func (c *Coordinator) valid() error {
 		}
 		for _, x := range m.exclusions {
 			if o := c.byName[x.For]; o != nil {
-				// Above the relay each may have given it up for another guard of the other's.
-				if y := o.exclusion(x.Key); y != nil && y.For == m.name && x.Over.IsZero() && y.Over.IsZero() {
-					fail("%s and %s both gave up %s in favour of each other", m.name, o.name, x.Key)
+				if y := o.exclusion(x.guard()); y != nil && y.For == m.name && y.guard() == x.Key {
+					fail("%s and %s gave up %s and %s in favour of each other", m.name, o.name, x.Key, y.Key)
+				}
+				// A successor may be avoided for whoever gave way once; a guard that
+				// is held is kept.
+				if x.Why == WhyConflict && x.Level > LevelRelay && o.yielded(m.name, x.Key) {
+					fail("%s gave up %s in favour of %s, which had given way to it there", m.name, x.Key, o.name)
 				}
 			}
 			if x.For == m.name {
@@ -287,3 +291,10 @@ func (c *Coordinator) reported() error {
 	}
 	return nil
 }
+
+// generous are budgets that nothing exhausts, for tests of other rules.
+var generous = Budgets{
+	NewClaims: plenty, SampleChanges: plenty, ForcedUnused: plenty, ForcedUsed: plenty, ForcedUsedPerYear: 1000,
+}
+
+var plenty = Budget{Join: 1000, Every: time.Minute, Burst: 1000}

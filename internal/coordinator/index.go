@@ -248,9 +248,7 @@ func (c *Coordinator) touchOpponents(cl *claim) {
 func (c *Coordinator) touchAround(r *relay) {
 	touch := func(r *relay, _ Level) {
 		for _, cl := range r.claims {
-			if cl.m.shown() || cl.noted != (rival{}) { // else nobody was told anything
-				c.touch(cl.m)
-			}
+			c.reconsider(cl.m)
 		}
 		for _, e := range r.expects {
 			if e.reserved {
@@ -260,4 +258,12 @@ func (c *Coordinator) touchAround(r *relay) {
 	}
 	touch(r, LevelRelay)
 	c.near(r, touch)
+}
+
+// reconsider has m planned again, unless it is not shown and nobody was told of a
+// conflict of its.
+func (c *Coordinator) reconsider(m *member) {
+	if m.shown() || slices.ContainsFunc(m.claims, func(cl *claim) bool { return cl.noted != (rival{}) }) {
+		c.touch(m)
+	}
 }

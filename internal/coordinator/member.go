@@ -55,6 +55,25 @@ func (m *member) exclusion(k Key) *Exclusion {
 	return nil
 }
 
+// guard returns For's guard, in favour of which the exclusion is.
+func (x *Exclusion) guard() Key {
+	if x.Over.IsZero() {
+		return x.Key
+	}
+	return x.Over
+}
+
+// yielded reports whether m was told to give up a guard in favour of k, as a guard
+// of to.
+func (m *member) yielded(to Member, k Key) bool {
+	for i := range m.exclusions {
+		if x := &m.exclusions[i]; x.For == to && x.guard() == k {
+			return true
+		}
+	}
+	return false
+}
+
 // claim returns m's claim on k, or nil.
 func (m *member) claim(k Key) *claim {
 	for _, cl := range m.claims {

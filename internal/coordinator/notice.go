@@ -65,6 +65,7 @@ const (
 	ReasonDelayed       = "it is moved after a random delay"
 	ReasonUsedBoth      = "both have used their guards, and only the same relay moves a used guard"
 	ReasonUsed          = "it has used its guard, and only the same relay moves a used guard"
+	ReasonUndecided     = "it was there first, but has once given way to the other's guard"
 	ReasonClone         = "it is a clone: run guardring-guest fresh in it"
 )
 

@@ -17,9 +17,7 @@ func (c *Coordinator) exclude(m *member, added []Exclusion) {
 	for _, x := range added {
 		c.notifyExclusion(NoticeExcluded, m, x)
 		c.schedule(x.Since.Add(c.cfg.Hold))
-		if cl := m.claim(x.Key); cl != nil {
-			c.touchOpponents(cl) // from now on it stands in nobody's way
-		}
+		c.decided(m, x)
 	}
 }
 
@@ -208,8 +206,21 @@ func (c *Coordinator) end(m *member, reason string, over func(Exclusion) bool) {
 	c.order(m, keep)
 	for _, x := range ended {
 		c.notify(Notice{Kind: NoticeLifted, Member: m.name, Key: x.Key, Seq: m.seq, Reason: reason})
+		c.decided(m, x)
 	}
 	c.touch(m)
+}
+
+// decided has everyone planned again for whom it matters that m has the exclusion
+// x, or has it no more: it says which of two claims is the one in conflict.
+func (c *Coordinator) decided(m *member, x Exclusion) {
+	if m.claim(x.Key) != nil {
+		c.touchAround(c.known(x.Key))
+	}
+	c.reconsider(m)
+	if o := c.byName[x.For]; o != nil {
+		c.reconsider(o)
+	}
 }
 
 // adopt takes over the exclusions that are in force at a member that never had
@@ -238,7 +249,11 @@ func (c *Coordinator) adopt(m *member) {
 		return
 	}
 	slices.SortFunc(found, func(a, b Exclusion) int { return a.Key.Compare(b.Key) })
+	before := m.exclusions
 	m.exclusions = found
+	for _, x := range slices.Concat(before, found) {
+		c.decided(m, x)
+	}
 	c.saveOrder(m)
 	c.schedule(c.now.Add(c.cfg.Hold))
 }
