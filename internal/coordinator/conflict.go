@@ -16,6 +16,8 @@ const (
 	// be told, and another used it and left, or has another guard of one family or
 	// subnet: they know both already.
 	tolerated
+	// cloned: the other is m's clone, or its original. Reported, never moved.
+	cloned
 	// possible: the guard may become another's primary.
 	possible
 	// retained: another used the guard, and has left it or was told to.
@@ -152,6 +154,9 @@ func (v *visit) meet(r *relay, l Level, o *obstacle) {
 		if undecided {
 			s = tolerated
 		}
+		if v.mine != nil && s > cloned && v.m.copies(cl.m) {
+			s = cloned
+		}
 		v.offer(o, obstacle{s, l, cl.key, cl.m, cl.stamp, cl.used, undecided})
 	}
 	if v.mine != nil {
@@ -223,6 +228,8 @@ func (c *Coordinator) conflicts(m *member) (open int) {
 // tolerance says why an obstacle moves nobody, or "".
 func (o obstacle) tolerance() string {
 	switch {
+	case o.strength == cloned:
+		return ReasonClone
 	case o.strength != tolerated:
 		return ""
 	case o.undecided:

@@ -36,11 +36,13 @@ type Coordinator struct {
 	gatewayOf      map[string]*gateway
 	quarantined    []*gateway // in the order in which they were quarantined
 	now            time.Time
-	started        time.Time // of the first event
-	due            time.Time // nothing that depends on time happens before it; zero: nothing at all
-	dirty          []*member // to be planned before Step returns
-	gratis         *member   // is charged nothing just now, within one Step
-	ready          Ready     // what the present Step asks for
+	started        time.Time     // of the first event
+	due            time.Time     // nothing that depends on time happens before it; zero: nothing at all
+	dirty          []*member     // to be planned before Step returns
+	gratis         *member       // is charged nothing just now, within one Step
+	joins          uint64        // the highest place given out, see origin.joined
+	samples        []sampleEntry // of all members that have shown one
+	ready          Ready         // what the present Step asks for
 }
 
 // New returns an empty core, or every fault of cfg at once.

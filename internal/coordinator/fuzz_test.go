@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -17,6 +18,15 @@ func FuzzEvents(f *testing.F) {
 	other := []byte{0, 1, 0, 1, 1, 0, 3, 100, 4, 1, 0x2e, 5, 0x0e, 6, 0x0e, 7, 0x06, 1}
 	seed := append(append([]byte{}, same...), other...)
 	f.Add(append(append(append(seed, 1, 9), 4), other...))
+	// A copy of a sample that is large enough to be known by, a fresh one, a restart.
+	sample := func(gateway, first byte) []byte {
+		b := []byte{0, gateway, 0, 1, 1, 0, 1, 1, 0, 3, 100, 0, 9}
+		for i := range byte(9) {
+			b = append(b, first+i, 0x2e, 0)
+		}
+		return append(b, 0, 0, 0)
+	}
+	f.Add(slices.Concat(sample(0, 0), sample(1, 0), []byte{5}, sample(1, 0), sample(1, 5), sample(0, 0), sample(1, 0)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		in := &stream{data: data}
 		policy := PolicyDisjoint

@@ -15,6 +15,7 @@ type gateway struct {
 	attachment shmproto.Attachment // highest seen since the region was attached
 	slots      [shmproto.MaxMembers]*member
 	stale      int
+	generation string // of its VM; "" while not known
 
 	violations  int       // since the start
 	window      time.Time // when the present count began
@@ -60,6 +61,7 @@ func (c *Coordinator) Knows(gateway string) bool { return len(c.membersOf(gatewa
 func (c *Coordinator) gatewaySeen(e GatewaySeen) {
 	g := c.gateway(e.Gateway)
 	g.present, g.attachment = e.Present, 0
+	c.generationSeen(g, e.Generation)
 	if !e.Present {
 		for _, m := range c.membersOf(g.name) {
 			c.becomeAway(m)

@@ -259,6 +259,7 @@ func (c *Coordinator) valid() error {
 		delete(dumb, k)
 		delete(expected, k)
 	}
+	errs = append(errs, c.validOrigins())
 	if len(dumb) > 0 || len(expected) > 0 {
 		fail("index lacks %d keys of claims and %d of expectations", len(dumb), len(expected))
 	}

@@ -26,6 +26,7 @@ func (c *Coordinator) Restore(records []Record) error {
 			return fmt.Errorf("ledger record %d (%s): %w", i+1, records[i].Kind, err)
 		}
 	}
+	c.knownOriginals()
 	// The index is built at the end, so that it need not follow each change.
 	for _, cl := range c.distinctStamps() {
 		c.file(cl)
@@ -83,6 +84,7 @@ func (c *Coordinator) apply(r *Record) error {
 	switch r.Kind {
 	case RecordMember:
 		m.away, m.gone = r.Away, r.Gone
+		c.applyOrigin(m, r)
 	case RecordForget:
 		c.dropMember(m)
 	case RecordClaim:
@@ -154,7 +156,7 @@ func (c *Coordinator) Snapshot() []Record {
 	}
 	add(Member{}, Record{Kind: RecordCounters, Stamp: Stamp{Counter: c.stamp}, Seq: c.floor})
 	for _, m := range c.members {
-		add(m.name, Record{Kind: RecordMember, Away: m.away, Gone: m.gone})
+		add(m.name, m.record())
 		if m.account != nil {
 			add(m.name, Record{Kind: RecordBudget, Account: m.account.clone()})
 		}

@@ -20,6 +20,7 @@ type member struct {
 	answers    shmproto.Answers // the publication that its order was decided on
 	exclusions []Exclusion      // sorted by key; in force by its order, or adopted
 	account    *Account         // nil: was never seen, or nothing is limited
+	origin                      // whose copy it is, and whether in an old state
 
 	// Volatile.
 	slot    int // -1 while it is not shown
@@ -206,11 +207,15 @@ func (c *Coordinator) dropMember(m *member) {
 		c.members = slices.Delete(c.members, i, i+1)
 	}
 	delete(c.byName, m.name)
+	c.forgetOrigin(m)
 }
 
-// saveMember records whether m is away or gone.
-func (c *Coordinator) saveMember(m *member) {
-	c.save(Record{Kind: RecordMember, Gateway: m.name.Gateway, Instance: m.name.Instance, Away: m.away, Gone: m.gone})
+// saveMember records what is known of m itself.
+func (c *Coordinator) saveMember(m *member) { c.save(m.record()) }
+
+func (m *member) record() Record {
+	return Record{Kind: RecordMember, Gateway: m.name.Gateway, Instance: m.name.Instance, Away: m.away, Gone: m.gone,
+		Joined: m.joined, CloneOf: m.cloneOf, RolledBack: m.rolledBack, Freed: m.freed, Obeyed: m.obeyed, Generation: m.generation}
 }
 
 // becomeShown: m has a publication in a slot.
@@ -219,6 +224,7 @@ func (c *Coordinator) becomeShown(m *member, g *gateway, slot int, known bool) {
 	g.slots[slot] = m
 	switch {
 	case !known || m.gone:
+		c.takePlace(m)
 		c.notify(Notice{Kind: NoticeJoined, Member: m.name})
 	case !m.away.IsZero():
 		c.notify(Notice{Kind: NoticeBack, Member: m.name})
@@ -255,6 +261,7 @@ func (c *Coordinator) becomeGone(m *member) {
 		c.order(m, nil)
 	}
 	c.hide(m)
+	c.forgetOrigin(m)
 	m.gone, m.away = true, c.now
 	c.saveMember(m)
 	c.schedule(c.now.Add(c.cfg.Retention))
@@ -275,6 +282,9 @@ func (c *Coordinator) hide(m *member) {
 	c.restate(m)
 	m.stuck, m.would, m.excess = "", nil, 0
 	m.shortages = [len(budgetNames)]shortage{}
+	if m.answer == shmproto.ReceiptApplied {
+		m.obeyed = m.seq
+	}
 	m.answer, m.reason = shmproto.ReceiptNone, shmproto.ReasonNone
 	m.tries, m.unanswered = 0, false
 }

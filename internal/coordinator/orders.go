@@ -23,6 +23,7 @@ func (c *Coordinator) exclude(m *member, added []Exclusion) {
 
 // order makes all m's order, with a new number, and writes it.
 func (c *Coordinator) order(m *member, all []Exclusion) {
+	m.noteObeyed(all)
 	m.exclusions = all
 	m.seq = max(m.seq, c.floor) + 1
 	m.answers = shmproto.Answers{Attachment: m.pub.attachment, Incarnation: m.pub.incarnation, Seq: m.pub.seq}

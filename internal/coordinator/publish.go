@@ -66,7 +66,11 @@ func (c *Coordinator) absorb(m *member, p *shmproto.Publication, arrived bool) {
 	if m.pub.incarnation != p.Incarnation || !m.pub.has(shmproto.MemberGated) {
 		m.gatedFrom = p.Seq
 	}
+	began := p.Attachment != m.pub.attachment || p.Incarnation != m.pub.incarnation
 	changed := m.pub.update(p, c.now)
+	if changed || arrived || began || !m.arrival.since.IsZero() {
+		c.recognize(m, began)
+	}
 	if m.pub.state == shmproto.MemberRefused && !refused {
 		c.notify(Notice{Kind: NoticeRefused, Member: m.name})
 	}

@@ -39,6 +39,13 @@ type Record struct {
 	Away time.Time `json:"away,omitzero"`  // member: since when it is not shown; zero while it is
 	Gone bool      `json:"gone,omitempty"` // member: it has left on purpose
 
+	Joined     uint64    `json:"joined,omitempty"`     // member: its place in the order in which members became known
+	CloneOf    Member    `json:"clone_of,omitzero"`    // member: shows the same sample as this one, which was there before
+	RolledBack time.Time `json:"rolled_back,omitzero"` // member: when it came back in an old state
+	Freed      time.Time `json:"freed,omitzero"`       // member: when a new sample was not charged, because of a clone
+	Obeyed     uint64    `json:"obeyed,omitempty"`     // member: the order that it had applied when it was last hidden
+	Generation string    `json:"generation,omitempty"` // member: the generation of its VM
+
 	Key   Key       `json:"key,omitzero"`    // claim, release
 	Stamp Stamp     `json:"stamp,omitzero"`  // claim: first sight; counters: the highest counter
 	Used  bool      `json:"used,omitempty"`  // claim: was in use at some time
@@ -89,6 +96,9 @@ type Exclusion struct {
 	// not Key itself.
 	Level Level `json:"level,omitempty"`
 	Over  Key   `json:"over,omitzero"`
+	// Obeyed: the member has answered an order with this exclusion with "applied".
+	// It is noted when a later order is made.
+	Obeyed bool `json:"obeyed,omitempty"`
 }
 
 // member names the member that the record is about.

@@ -26,7 +26,7 @@ import (
 //
 //	publish GW[/INSTANCE][@SLOT] [att=N] [inc=N] [seq=N] [n=N] [pass=N] [state=S] [sel=S] [flags=F,F]
 //	        [receipt=STATUS[:REASON-NUMBER]] [= | GUARD...]
-//	tick DURATION        gateway GW on|off      violate GW [N]      allow GW[/INSTANCE]
+//	tick DURATION        gateway GW on|off [GENERATION]      violate GW [N]      allow GW[/INSTANCE]
 //	consensus [GUARD...] the operator's file (none: there is none any more)
 //	obey GW[/INSTANCE]   Tor does what its order says, and answers
 //	restart [policy=P]   a new core from what was saved
@@ -137,7 +137,11 @@ func (s *script) line(f []string) {
 		s.now = s.now.Add(duration(s.t, f[1]))
 		s.print(s.h.step(Tick{s.now}))
 	case "gateway":
-		s.print(s.h.step(GatewaySeen{At: s.now, Gateway: f[1], Present: f[2] == "on"}))
+		e := GatewaySeen{At: s.now, Gateway: f[1], Present: f[2] == "on"}
+		if len(f) > 3 {
+			e.Generation = f[3]
+		}
+		s.print(s.h.step(e))
 	case "consensus":
 		e := ConsensusRead{At: s.now}
 		for _, w := range f[1:] {
@@ -423,6 +427,7 @@ func describeRecord(r Record) string {
 		if r.Gone {
 			text += " gone"
 		}
+		text += describeOrigin(r)
 	case RecordClaim:
 		text += " " + describeClaim(r.Key, r.Stamp, r.Used, r.Left) + describeFacts(r.Facts)
 		if !r.Due.IsZero() {
@@ -502,6 +507,12 @@ func (s *script) state() {
 		}
 		if !m.Allowed.IsZero() {
 			s.out.WriteString(" allowed")
+		}
+		if !m.CloneOf.IsZero() {
+			fmt.Fprintf(&s.out, " clone-of=%s", m.CloneOf)
+		}
+		if !m.RolledBack.IsZero() {
+			s.out.WriteString(" rolled-back")
 		}
 		if m.Order.Seq > 0 {
 			fmt.Fprintf(&s.out, " order=%d answer=%d tries=%d", m.Order.Seq, m.Order.Answer, m.Order.Tries)

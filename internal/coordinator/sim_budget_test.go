@@ -29,11 +29,15 @@ func (s *sim) before() {
 	s.stamp = s.h.core.stamp
 }
 
-// count notes how many claimed guards orders have taken.
+// count notes how many new claims are free: for guards that orders have taken,
+// and after a clone was named.
 func (s *sim) count(notices []Notice) {
 	for _, n := range notices {
 		if n.Kind == NoticeExcluded && n.Why == WhyConflict {
 			s.orders[n.Member]++
+		}
+		if n.Kind == NoticeFresh && n.Reason == "" { // its free exchange
+			s.orders[n.Member] += s.h.core.cfg.Budgets.NewClaims.Join
 		}
 	}
 }

@@ -41,6 +41,7 @@ type sim struct {
 	tors []*fakeTor
 	mood []mood
 	left []bool
+	copy []bool                 // its state is, or was once, copied from another's
 	held map[Member][]Exclusion // the exclusions before the present step
 	seqs map[Member]uint64      // the orders' numbers before it
 	next int                    // the next relay that is nobody's
@@ -88,6 +89,7 @@ func newSim(t *testing.T, seed uint64) *sim {
 		}
 		s.mood = append(s.mood, m)
 		s.left = append(s.left, false)
+		s.copy = append(s.copy, false)
 	}
 	return s
 }
@@ -103,7 +105,7 @@ func (s *sim) run() {
 func (s *sim) random() {
 	i := s.rng.IntN(len(s.tors))
 	tor := s.tors[i]
-	switch s.rng.IntN(15) {
+	switch s.rng.IntN(17) {
 	case 0, 1, 2, 3:
 		s.obey(i)
 	case 4:
@@ -164,7 +166,30 @@ func (s *sim) random() {
 			s.publish(i)
 			s.honest(i)
 		}
+	case 15: // its data directory is restored, from its own copy or another's
+		s.copy[i] = true
+		s.anew(i, slices.Clone(s.tors[s.rng.IntN(len(s.tors))].pub.Guards))
+	case 16: // guardring-guest fresh
+		s.fresh(i)
 	}
+}
+
+// anew starts member i with another state.
+func (s *sim) anew(i int, guards []shmproto.Guard) {
+	p := &s.tors[i].pub
+	p.Guards = guards
+	p.Incarnation++
+	p.Seq, p.Receipt = 0, shmproto.Receipt{}
+	s.settleTor(i)
+	s.publish(i)
+}
+
+func (s *sim) fresh(i int) {
+	var guards []shmproto.Guard
+	for range 20 {
+		guards = append(guards, s.freshGuard())
+	}
+	s.anew(i, guards)
 }
 
 // honest makes a member that has lied show its true state again.
@@ -351,6 +376,9 @@ func (s *sim) leastOrder(m Member, now map[Member][]Exclusion) {
 func (s *sim) settle() {
 	for i := range s.tors {
 		s.mood[i], s.left[i] = obedient, false
+		if s.copy[i] { // the operator has done what he was told
+			s.fresh(i)
+		}
 		for range 12 { // the network grows: enough guards for everyone
 			s.tors[i].pub.Guards = append(s.tors[i].pub.Guards, s.freshGuard())
 		}

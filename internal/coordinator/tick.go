@@ -29,6 +29,7 @@ func (c *Coordinator) age(m *member) {
 			c.becomeAway(m)
 		}
 	}
+	c.endRollback(m)
 	c.expire(m)
 	c.endHeld(m)
 	c.retry(m)

@@ -88,6 +88,7 @@ func (m *member) status() MemberStatus {
 			Answer: m.answer, Reason: m.reason, Tries: m.tries, Unanswered: m.unanswered,
 		},
 		Excess: m.excess, Stuck: m.stuck,
+		CloneOf: m.cloneOf, RolledBack: m.rolledBack,
 	}
 	shown := make(map[Key]bool, len(p.guards))
 	for _, g := range p.guards {
@@ -135,7 +136,7 @@ func (c *Coordinator) appendConflicts(all []ConflictStatus, m *member) []Conflic
 		switch x := m.exclusion(cl.key); {
 		case x != nil:
 			s.Told, s.Answer = x.Since, m.answer
-		case o.strength == tolerated:
+		case o.tolerance() != "":
 			s.Reason = o.tolerance()
 		case c.cfg.Policy == PolicyObserve && m.stuck == "":
 			s.Reason = ReasonPolicy

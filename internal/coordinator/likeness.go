@@ -1,0 +1,166 @@
+package coordinator
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"slices"
+
+	"guardring/internal/guardstate"
+	"guardring/shmproto"
+)
+
+// When two samples are the same one, seen twice. Tor draws a sample at random
+// and keeps the order in which it drew, so the order says more than the set: k
+// guards that two members have in common stand in the same order by chance once
+// in k! times.
+//
+// On the public network samples have 20 to 60 out of thousands of guards. To
+// share 15 of 20 by chance is out of the question, whatever the weights (below
+// 10^-20), and their order adds 1/15!, 10^-12. In a private network with 20
+// guards or fewer everybody samples all of them and only the order speaks: with
+// 8 guards, the least that count, 1/8! = 2.5·10^-5 for a pair of members; with
+// 14 guards 10^-11. That is why 8, and not 5 (1/120), are wanted. A member with
+// fewer guards is never called a clone.
+const (
+	leastCommon   = 8
+	commonPercent = 75 // of the smaller sample
+)
+
+// sample is the guards that a member showed last when it showed them whole, in
+// sampled order. A member that is away keeps it: the usual clone is made of a
+// gateway that is switched off. It is not in the ledger, which holds claims
+// only; after a coordinator's start it comes with the member's publication.
+type sample []guardstate.Fingerprint
+
+// common returns how many guards a and b share, and whether these stand in the
+// same order in both. A guard that is named twice counts once.
+func (a sample) common(b sample) (n int, sameOrder bool) {
+	place := make(map[guardstate.Fingerprint]int, len(a))
+	for i := len(a) - 1; i >= 0; i-- {
+		place[a[i]] = i + 1
+	}
+	sameOrder = true
+	last := 0
+	for _, f := range b {
+		i := place[f]
+		if i == 0 {
+			continue
+		}
+		place[f] = 0
+		n++
+		sameOrder = sameOrder && i > last
+		last = i
+	}
+	return n, sameOrder
+}
+
+// enough is how many common guards make two samples of these sizes alike.
+func enough(a, b int) int { return (commonPercent*min(a, b) + 99) / 100 }
+
+// renewed: b was drawn anew. What is left of a sample that Tor changed one guard
+// at a time, forwards or back to an old state, keeps its order.
+func (a sample) renewed(b sample) bool {
+	n, sameOrder := a.common(b)
+	return !sameOrder || 4*n < min(len(a), len(b))
+}
+
+// same: a and b were drawn once and copied.
+func (a sample) same(b sample) bool {
+	n, sameOrder := a.common(b)
+	return sameOrder && n >= leastCommon && n >= enough(len(a), len(b))
+}
+
+// sample returns the sample of a publication, nil if it is not one that counts:
+// shown in part, of bridges (the user's own list, alike wherever it is alike),
+// or empty.
+func (p *publication) sample() sample {
+	if p.partial() || len(p.guards) == 0 {
+		return nil
+	}
+	s := make(sample, 0, len(p.guards))
+	for _, g := range p.guards {
+		if g.has(shmproto.GuardBridge) {
+			return nil
+		}
+		s = append(s, g.id)
+	}
+	return s
+}
+
+// shows reports whether the publication shows exactly s, without making one.
+func (p *publication) shows(s sample) bool {
+	return len(s) == len(p.guards) && !slices.ContainsFunc(p.guards, func(g guard) bool { return g.has(shmproto.GuardBridge) }) &&
+		slices.EqualFunc(s, p.guards, func(f guardstate.Fingerprint, g guard) bool { return f == g.id })
+}
+
+// sketch is one bit per guard of a sample, for finding like ones fast. A hostile
+// member can choose fingerprints that make it useless; then it is compared in
+// full with everybody, which costs a microsecond each, when its sample is new.
+type sketch [4]uint64
+
+func (s sample) sketch() (k sketch) {
+	for _, f := range s {
+		// Any fixed mixing will do: tests have fingerprints that are no digests.
+		h := binary.LittleEndian.Uint64(f[:8])*0x9E3779B97F4A7C15 ^ binary.LittleEndian.Uint64(f[12:])
+		h *= 0x9E3779B97F4A7C15
+		k[h>>62] |= 1 << (h >> 56 & 63)
+	}
+	return k
+}
+
+func (k sketch) ones() (n int) {
+	for _, w := range k {
+		n += bits.OnesCount64(w)
+	}
+	return n
+}
+
+func (k sketch) and(l sketch) sketch {
+	return sketch{k[0] & l[0], k[1] & l[1], k[2] & l[2], k[3] & l[3]}
+}
+
+// sampleEntry is a member's entry in the list of samples, which is compact
+// because it is gone through whenever a sample is new.
+type sampleEntry struct {
+	sketch sketch
+	n      int
+	m      *member
+}
+
+// setSample notes m's sample; nil takes it off the list.
+func (c *Coordinator) setSample(m *member, s sample) {
+	i := slices.IndexFunc(c.samples, func(e sampleEntry) bool { return e.m == m })
+	m.drawn = s
+	switch {
+	case len(s) == 0 && i >= 0:
+		c.samples = slices.Delete(c.samples, i, i+1)
+	case len(s) == 0:
+	case i >= 0:
+		c.samples[i] = sampleEntry{s.sketch(), len(s), m}
+	default:
+		c.samples = append(c.samples, sampleEntry{s.sketch(), len(s), m})
+	}
+}
+
+// withSameSample returns the other members that have m's sample, the one that
+// became known first at the head.
+func (c *Coordinator) withSameSample(m *member) (found []*member) {
+	if len(m.drawn) < leastCommon {
+		return nil
+	}
+	k := m.drawn.sketch()
+	ones := k.ones()
+	for i := range c.samples {
+		e := &c.samples[i]
+		if e.n < leastCommon || e.m == m {
+			continue
+		}
+		// Guards that are not common account for at most one bit each.
+		foreign := len(m.drawn) - max(leastCommon, enough(len(m.drawn), e.n))
+		if k.and(e.sketch).ones() >= ones-foreign && m.drawn.same(e.m.drawn) {
+			found = append(found, e.m)
+		}
+	}
+	slices.SortFunc(found, (*member).comparePlace)
+	return found
+}
