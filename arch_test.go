@@ -53,7 +53,7 @@ func packages(t *testing.T) []pkg {
 // process, goroutine or randomness comes in that nobody has thought of here.
 var pureImports = []string{
 	"bytes", "cmp", "crypto/sha256", "encoding/base64", "encoding/binary", "encoding/hex", "encoding/json", "errors", "fmt", "hash/crc32",
-	"maps", "math", "net/netip", "slices", "strconv", "strings",
+	"maps", "math", "math/bits", "net/netip", "slices", "strconv", "strings",
 	"time", // as data: TestPureCores refuses its clock
 }
 
