@@ -36,7 +36,7 @@ var roles = map[string]role{
 	"internal/simulation": model,
 
 	"host-agent/config": adapter, "host-agent/ledger": adapter, "host-agent/server": adapter,
-	"guest-agent/config": adapter, "guest-agent/device": adapter, "guest-agent/discovery": adapter,
+	"guest-agent/config": adapter, "guest-agent/device": adapter, "guest-agent/discovery": adapter, "guest-agent/enforce": adapter,
 	"guest-agent/include": adapter, "guest-agent/statewatch": adapter, "guest-agent/torctl": adapter,
 
 	"host-agent/runner": loop, "guest-agent/runner": loop,
@@ -81,6 +81,7 @@ var libraries = map[string]struct {
 	"github.com/cretz/bine":           {[]string{"guest-agent/torctl"}, "bine has no deadlines and parses circuits wrongly; torctl mends that"},
 	"github.com/fsnotify/fsnotify":    {[]string{"guest-agent/statewatch"}, "one place knows how Tor replaces its state file"},
 	"github.com/google/renameio/v2":   {[]string{"guest-agent/include", "host-agent"}, "one place writes files that Tor reads; a chart is there whole or not at all"},
+	"github.com/google/nftables":      {[]string{"guest-agent/enforce"}, "one table of our own, and one place that can touch it"},
 	"github.com/urfave/cli/v2":        {[]string{"host-agent", "guest-agent"}, "flags become a Config in main and go no further"},
 	"go.yaml.in/yaml/v3":              {[]string{"internal/configfile"}, "every fault at once, with its line, in one way"},
 	"github.com/jedib0t/go-pretty/v6": {[]string{"host-agent/report", "e2e/demo"}, "terminal output belongs to the edge"},
@@ -88,7 +89,7 @@ var libraries = map[string]struct {
 	"golang.org/x/time/rate":          {[]string{"host-agent/server", "host-agent/runner"}, "pacing is for loops; a core counts ticks"},
 	"github.com/coreos/go-systemd/v22": {[]string{"host-agent/server", "guest-agent"},
 		"the descriptor store is the server's; the agent only says that it is ready"},
-	"golang.org/x/sys/unix": {[]string{"guest-agent/device", "host-agent/ledger", "host-agent/server", "internal/eventfd", "shmproto/ivshmem"},
+	"golang.org/x/sys/unix": {[]string{"guest-agent/device", "guest-agent/enforce", "host-agent/ledger", "host-agent/server", "internal/eventfd", "shmproto/ivshmem"},
 		"system calls belong to adapters (internal/killpoint also, in a build for tests)"},
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"guardring/guest-agent/config"
 	"guardring/guest-agent/device"
+	"guardring/guest-agent/enforce"
 	"guardring/guest-agent/include"
 	"guardring/guest-agent/rotation"
 	"guardring/guest-agent/runner"
@@ -53,7 +54,7 @@ func runAgent(ctx context.Context, cfg config.Config, verbose bool) error {
 		level = slog.LevelDebug
 	}
 	log := newLog(level)
-	agent, release, err := newAgent(cfg, log, leave)
+	agent, release, err := newAgent(cfg, log, false, leave)
 	if err != nil {
 		_ = listener.Close()
 		return err
@@ -101,8 +102,9 @@ func newLog(level slog.Level) *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 }
 
-// newAgent puts the agent together. release gives its writer slot back.
-func newAgent(cfg config.Config, log *slog.Logger, leave <-chan string) (agent *runner.Agent, release func(), err error) {
+// newAgent puts the agent together. part says that cfg names some of the Tors
+// only. release gives its writer slot back.
+func newAgent(cfg config.Config, log *slog.Logger, part bool, leave <-chan string) (agent *runner.Agent, release func(), err error) {
 	tors, err := torsOf(cfg)
 	if err != nil {
 		return nil, nil, err
@@ -134,6 +136,8 @@ func newAgent(cfg config.Config, log *slog.Logger, leave <-chan string) (agent *
 			Gate:           gateModes[cfg.JoinGate],
 			GateLimit:      cfg.JoinGateLimit,
 		},
+		Enforcer:         enforcerOf(cfg),
+		Part:             part,
 		SlowTick:         cfg.SlowTick,
 		Leave:            leave,
 		Log:              log,
@@ -144,6 +148,17 @@ func newAgent(cfg config.Config, log *slog.Logger, leave <-chan string) (agent *
 		return nil, nil, err
 	}
 	return agent, func() { _ = writer.Release() }, nil
+}
+
+// enforcerOf returns the packet filter if it is to be used; nil if not. A table of
+// an earlier configuration is removed then, where we may.
+func enforcerOf(cfg config.Config) runner.Enforcer {
+	table := enforce.New(cfg.EnforceTable())
+	if cfg.Enforce == config.EnforceNftables {
+		return table
+	}
+	_ = table.Remove() // who may not remove it has not made it
+	return nil
 }
 
 // gateModes are the core's names for the configuration's words.
@@ -187,6 +202,7 @@ func runnerTors(cfg config.Config, instances []config.Instance) ([]runner.Tor, e
 			Role:    in.Role,
 			Control: torctl.Config{Address: in.Control, CookiePath: in.Cookie, Password: password, Timeout: cfg.RequestTimeout},
 			State:   in.State,
+			User:    in.User,
 			Site:    include.Site{Torrc: in.Torrc, Include: in.Include, Folder: in.Folder, UID: -1, GID: -1},
 		})
 	}

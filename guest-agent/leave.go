@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"guardring/guest-agent/config"
+	"guardring/guest-agent/enforce"
 	"guardring/guest-agent/include"
 	"guardring/guest-agent/report"
 	"guardring/guest-agent/runner"
@@ -40,10 +41,16 @@ func leave(ctx context.Context, w io.Writer, cfg config.Config, names []string) 
 	case err == nil:
 		err = dismiss(ctx, w, b, cfg, names)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		err = leaveAlone(ctx, w, picked)
+		err = leaveAlone(ctx, w, picked, len(names) > 0)
 	}
 	if err != nil {
 		return err
+	}
+	if len(names) == 0 {
+		// The agent has done it, unless it was not allowed to. We may be.
+		if err := enforce.New(cfg.EnforceTable()).Remove(); err != nil && cfg.Enforce == config.EnforceNftables {
+			return err
+		}
 	}
 	if err := eachSite(w, picked, include.Leave, "was not prepared; nothing to restore"); err != nil || len(names) == 0 {
 		return err
@@ -155,13 +162,13 @@ func takeRequest(path string) ([]string, error) {
 }
 
 // leaveAlone leaves without a running agent.
-func leaveAlone(ctx context.Context, w io.Writer, cfg config.Config) error {
+func leaveAlone(ctx context.Context, w io.Writer, cfg config.Config, part bool) error {
 	if err := os.MkdirAll(cfg.RunDir, 0o700); err != nil {
 		return fmt.Errorf("runtime directory: %w", err)
 	}
 	now := make(chan string)
 	close(now)
-	agent, release, err := newAgent(cfg, newLog(slog.LevelWarn), now)
+	agent, release, err := newAgent(cfg, newLog(slog.LevelWarn), part, now)
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,9 @@
 package config
 
 import (
+	"crypto/sha256"
 	_ "embed"
+	"encoding/hex"
 	"fmt"
 	"os/user"
 	"path/filepath"
@@ -48,6 +50,9 @@ type Config struct {
 	// Circuits says what happens to circuits with streams through a guard that
 	// must go: linger or cut.
 	Circuits string `yaml:"circuits"`
+	// Enforce is none or nftables: whether the packet filter drops what a Tor sends
+	// to open a connection to an excluded guard.
+	Enforce string `yaml:"enforce"`
 	// IntroGap is the pause between two introduction circuits of an onion service
 	// that are closed because they go through a guard that must go.
 	IntroGap time.Duration `yaml:"intro-gap"`
@@ -76,6 +81,7 @@ type Instance struct {
 	Cookie       string `yaml:"cookie"`        // "" is what Tor says
 	PasswordFile string `yaml:"password-file"` // first line; only if Tor takes a password
 	State        string `yaml:"state"`
+	User         string `yaml:"user"` // the user that this Tor runs as; "" is what Tor says
 	Torrc        string `yaml:"torrc"`
 	Include      string `yaml:"include"`
 	Folder       string `yaml:"settings-folder"` // Whonix: /usr/local/etc/torrc.d
@@ -88,9 +94,12 @@ const (
 	PolicyObserve  = "observe"
 	CircuitsLinger = "linger"
 	CircuitsCut    = "cut"
-	GateOff        = "off"
-	GateOpen       = "open"
-	GateClosed     = "closed"
+
+	EnforceNone     = "none"
+	EnforceNftables = "nftables"
+	GateOff         = "off"
+	GateOpen        = "open"
+	GateClosed      = "closed"
 )
 
 // Default returns the configuration of an empty file.
@@ -100,6 +109,7 @@ func Default() Config {
 		RunDir:         "/run/guardring-guest",
 		Policy:         PolicyObey,
 		Circuits:       CircuitsLinger,
+		Enforce:        EnforceNone,
 		IntroGap:       30 * time.Second,
 		JoinGate:       GateOff,
 		JoinGateLimit:  90 * time.Second,
@@ -124,6 +134,16 @@ func (c *Config) StatusSocket() string { return filepath.Join(c.RunDir, "status.
 // LeaveFile holds the names of the members that a running agent is asked to let
 // go, one a line; the agent takes it away.
 func (c *Config) LeaveFile() string { return filepath.Join(c.RunDir, "leave") }
+
+// EnforceTable is the name of the agent's nftables table (inet). Each run-dir has
+// its own: two agents on one machine must not undo each other's rules.
+func (c *Config) EnforceTable() string {
+	if c.RunDir == Default().RunDir {
+		return "guardring-guest"
+	}
+	sum := sha256.Sum256([]byte(c.RunDir))
+	return "guardring-guest-" + hex.EncodeToString(sum[:4])
+}
 
 // Check implements configfile.Checker.
 func (c *Config) Check(r *configfile.Report) {
@@ -157,6 +177,7 @@ func (c *Config) Check(r *configfile.Report) {
 	}
 	oneOf("policy", c.Policy, PolicyObey, PolicyObserve)
 	oneOf("circuits", c.Circuits, CircuitsLinger, CircuitsCut)
+	oneOf("enforce", c.Enforce, EnforceNone, EnforceNftables)
 	oneOf("join-gate", c.JoinGate, GateOff, GateOpen, GateClosed)
 	if c.JoinGateLimit < time.Second || c.JoinGateLimit > time.Hour {
 		r.Fault("join-gate-limit", fmt.Sprintf("%s is out of range", c.JoinGateLimit), "write 1s to 1h; Tor gives a stream up after two minutes (SocksTimeout)")
@@ -262,7 +283,7 @@ func (in *Instance) fill(t discovery.Tor) {
 		to   *string
 		from string
 	}{
-		{&in.Control, t.Control}, {&in.State, t.State}, {&in.Torrc, t.Torrc}, {&in.Include, t.Include}, {&in.Folder, t.Folder}, {&in.Group, t.User},
+		{&in.Control, t.Control}, {&in.State, t.State}, {&in.Torrc, t.Torrc}, {&in.Include, t.Include}, {&in.Folder, t.Folder}, {&in.Group, t.User}, {&in.User, t.User},
 	} {
 		if *f.to == "" {
 			*f.to = f.from

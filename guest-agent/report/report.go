@@ -89,6 +89,11 @@ func Text(w io.Writer, d runner.Document) error {
 	} else {
 		b.WriteString("host     nobody acts\n")
 	}
+	if e := d.Enforce; e != nil && e.Error == "" {
+		fmt.Fprintf(&b, "enforce  nftables, table %s\n", e.Table)
+	} else if e != nil {
+		fmt.Fprintf(&b, "enforce  not in force (table %s)\n", e.Table)
+	}
 	for _, m := range d.Members {
 		member(&b, m)
 	}
@@ -158,6 +163,11 @@ func member(b *strings.Builder, m runner.Member) {
 	}
 	t.Flush() // into a strings.Builder: cannot fail
 	gate(b, m.Gate)
+	if r := m.Rules; r != nil && r.Error == "" {
+		fmt.Fprintf(b, "  enforced for user %d: %d addresses barred, %d packets dropped\n", r.UID, r.Addresses, r.Dropped)
+	} else if r != nil {
+		fmt.Fprintf(b, "  not enforced: %s\n", r.Error)
+	}
 	if m.Order != nil {
 		fmt.Fprintf(b, "  order %d of term %d: %d exclusions", m.Order.Seq, m.Order.Term, len(m.Order.Exclusions))
 		if m.Receipt != nil {

@@ -62,6 +62,15 @@ type WriteInclude struct {
 	Text string
 }
 
+// Enforce: have the packet filter drop what this Tor sends to open a connection to
+// these addresses, and to no others any more. Asked for only if Config.Enforce.
+// It comes AFTER the SetConf that gives a guard up was answered 250 OK, and BEFORE
+// the SetConf that lifts an exclusion. Done also while the control port is away.
+type Enforce struct {
+	ID      CommandID
+	Rejects []guardstate.Reject
+}
+
 // CloseCircuit: CLOSECIRCUIT. IfUnused is given when no stream may be cut: Tor
 // then leaves the circuit alone if one was attached meanwhile.
 type CloseCircuit struct {
@@ -120,6 +129,7 @@ func (Publish) action()      {}
 func (SetConf) action()      {}
 func (ResetConf) action()    {}
 func (WriteInclude) action() {}
+func (Enforce) action()      {}
 func (CloseCircuit) action() {}
 func (AttachStream) action() {}
 func (Query) action()        {}

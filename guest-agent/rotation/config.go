@@ -13,6 +13,7 @@ type Config struct {
 	Member         string        // instance name
 	Role           string        // what this Tor is for, a name (shmproto.ValidName); "": not said
 	Observe        bool          // publish, obey no order
+	Enforce        bool          // ask for the packet filter's help, too
 	Cut            bool          // close circuits that carry streams too (default: linger until the streams end)
 	MinPassPercent int           // least share of the network's guards that must pass the filter with our rejects (30)
 	PublishGap     time.Duration // least time between two publications (1 s)

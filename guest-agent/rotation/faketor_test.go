@@ -34,6 +34,7 @@ type fakeTor struct {
 	went    map[string]guardstate.Fingerprint // the guard that a stream was attached through
 
 	failWrite bool
+	failRules bool      // the packet filter cannot be changed
 	refuse    *TorError // answer to the next SETCONF
 	hostile   bool      // another controller undoes every SETCONF
 	dumb      bool      // CLOSECIRCUIT is answered but does nothing
@@ -191,6 +192,11 @@ func (f *fakeTor) perform(a Action) []Event {
 			return []Event{CommandDone{ID: a.ID, Err: &TorError{Code: 555, Text: "Connection is not managed by controller."}}}
 		}
 		return append(f.attach(a.Stream), CommandDone{ID: a.ID})
+	case Enforce:
+		if f.failRules {
+			return []Event{CommandDone{ID: a.ID, Err: fmt.Errorf("operation not permitted")}}
+		}
+		return []Event{CommandDone{ID: a.ID}}
 	case WriteInclude:
 		if f.failWrite {
 			return []Event{CommandDone{ID: a.ID, Err: fmt.Errorf("no space left on device")}}

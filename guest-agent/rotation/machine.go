@@ -31,6 +31,7 @@ type Machine struct {
 	ex      []exclusion // what Tor was told or the include file says, by fingerprint
 	exKnown bool        // ex was read from the include file
 	receipt shmproto.Receipt
+	rules   enforcement
 	fights  []time.Time     // when we set the option again against somebody else
 	yielded bool            // we lost: somebody else keeps changing the option
 	refused []string        // the value that Tor refused; not sent again
@@ -100,6 +101,7 @@ func (m *Machine) Step(now time.Time, e Event) Ready {
 	} else {
 		m.reconcileDown()
 	}
+	m.enforce()
 	m.publish()
 	return Ready{Actions: m.out, Wake: m.wake(), Left: m.left}
 }
@@ -191,19 +193,26 @@ func (m *Machine) poll() {
 
 func (m *Machine) wake() time.Time {
 	var w time.Time
-	for _, t := range []time.Time{m.pollAt, m.retryAt, m.writeAt, m.introWake(), m.gateWake(), m.pub.due} {
+	for _, t := range []time.Time{m.pollAt, m.retryAt, m.writeAt, m.introWake(), m.gateWake(), m.rules.retryAt, m.pub.due} {
 		if !t.IsZero() && (w.IsZero() || t.Before(w)) {
 			w = t
 		}
 	}
 	if !m.tor.up {
 		w = m.pub.due
+		if t := m.rules.retryAt; !t.IsZero() && (w.IsZero() || t.Before(w)) {
+			w = t
+		}
 	}
 	return w
 }
 
 // done takes the end of a command.
 func (m *Machine) done(e CommandDone) {
+	if e.ID == m.rules.id && e.ID != 0 {
+		m.enforceDone(e.Err)
+		return
+	}
 	if e.ID == m.change.id && e.ID != 0 {
 		c := m.change
 		m.change = change{}

@@ -164,6 +164,7 @@ func (m *Machine) disconnect() {
 	m.pollAt = m.now.Add(m.cfg.PollEvery)
 	m.retryAt, m.writeAt = time.Time{}, time.Time{}
 	m.fights, m.yielded, m.refused = nil, false, nil
+	m.rules = enforcement{}
 }
 
 func (m *Machine) circuit(c guardstate.Circuit) {

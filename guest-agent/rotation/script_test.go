@@ -48,6 +48,9 @@ func runCommand(t *testing.T, a *agent, d *datadriven.TestData) {
 				for _, v := range arg.Vals {
 					a.tor.conf[guardNamed(v)] = true
 				}
+			case "enforce":
+				a.cfg.Enforce = true
+				*a = *newAgent(a.tor, a.cfg)
 			case "cut":
 				a.m.cfg.Cut, a.cfg.Cut = true, true
 			case "observe":
@@ -185,11 +188,14 @@ func runCommand(t *testing.T, a *agent, d *datadriven.TestData) {
 		a.step(ConfChanged{Keys: []string{optionOR}})
 		a.sleep(2 * time.Second)
 	case "fail": // fail write | setconf | dumb-close | late-stream | probes | include-not-first | no-consensus; "fail none"
+		a.tor.failRules = false
 		a.tor.failWrite, a.tor.refuse, a.tor.dumb, a.tor.probes, a.tor.hostile = false, nil, false, false, false
 		a.tor.include.First, a.tor.include.Included, a.tor.live = true, true, true
 		switch d.CmdArgs[0].Key {
 		case "write":
 			a.tor.failWrite = true
+		case "enforce":
+			a.tor.failRules = true
 		case "setconf":
 			a.tor.refuse = &TorError{Code: 553, Text: "Transition not allowed"}
 		case "dumb-close":

@@ -67,6 +67,20 @@ func (a ResetConf) String() string {
 func (a WriteInclude) String() string {
 	return fmt.Sprintf("write-include #%d %d bytes", a.ID, len(a.Text))
 }
+func (a Enforce) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "enforce #%d", a.ID)
+	for _, r := range a.Rejects {
+		for _, addr := range r.Addrs {
+			if r.Whole {
+				b.WriteString(" " + addr.Addr().String() + ":*")
+			} else {
+				b.WriteString(" " + addr.String())
+			}
+		}
+	}
+	return b.String()
+}
 func (a CloseCircuit) String() string {
 	return fmt.Sprintf("close-circuit #%d %s if-unused=%t", a.ID, a.Circuit, a.IfUnused)
 }

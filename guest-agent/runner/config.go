@@ -4,9 +4,11 @@ import (
 	"log/slog"
 	"time"
 
+	"guardring/guest-agent/enforce"
 	"guardring/guest-agent/include"
 	"guardring/guest-agent/rotation"
 	"guardring/guest-agent/torctl"
+	"guardring/internal/guardstate"
 	"guardring/shmproto"
 )
 
@@ -25,7 +27,20 @@ type Tor struct {
 	Role    string // what it is for; "": not said
 	Control torctl.Config
 	State   string       // state file; "" for none
+	User    string       // the user that this Tor runs as; "" is what Tor says
 	Site    include.Site // Torrc and Include may be empty: then orders are refused with that reason
+}
+
+// Enforcer is the packet filter: *enforce.Table, or a test's. It is used from
+// several goroutines.
+type Enforcer interface {
+	Name() string
+	Set(member string, uid uint32, rejects []guardstate.Reject) error
+	Drop(member string) error
+	Keep(members []string) error
+	Check() error
+	Remove() error
+	State() (map[string]enforce.State, error)
 }
 
 // Config of Run.
@@ -43,6 +58,11 @@ type Config struct {
 	Incarnation shmproto.Incarnation
 	// Rotation is the machines' configuration; Member is filled in.
 	Rotation rotation.Config
+	// Enforcer, if not nil, has the exclusions enforced by the packet filter.
+	// Rotation.Enforce is set then.
+	Enforcer Enforcer
+	// Part says that Tors are some of this gateway's only: rules of others stay.
+	Part bool
 	// SlowTick is how often everything is looked at although no event came.
 	SlowTick time.Duration
 	// LockPatience is how long another agent may hold the region's lock.
@@ -66,6 +86,7 @@ const (
 )
 
 func (c *Config) fill() {
+	c.Rotation.Enforce = c.Enforcer != nil
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration

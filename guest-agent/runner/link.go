@@ -35,6 +35,10 @@ type link struct {
 	sent   func(at time.Time, busy int64)
 	closed func(id guardstate.CircuitID)
 
+	enforcer Enforcer // nil: none
+	uid      uint32
+	uidKnown bool
+
 	session uint64
 	busy    atomic.Int64 // nanoseconds spent waiting for Tor's answers
 }
@@ -79,8 +83,14 @@ func (l *link) idle(ctx context.Context, d time.Duration) {
 			return
 		case <-l.box.ready:
 			for _, c := range l.box.take() {
-				if w, ok := c.action.(rotation.WriteInclude); ok && c.session == l.session {
-					l.done(w.ID, l.write(w))
+				if c.session != l.session {
+					continue
+				}
+				switch a := c.action.(type) {
+				case rotation.WriteInclude:
+					l.done(a.ID, l.write(a))
+				case rotation.Enforce:
+					l.done(a.ID, l.enforce(ctx, nil, a))
 				}
 			}
 		}
@@ -100,6 +110,7 @@ func (l *link) serve(ctx context.Context, conn *torctl.Conn) error {
 	if v := r.Values("version"); len(v) > 0 {
 		version, _, _ = strings.Cut(v[0], " ")
 	}
+	l.uidKnown = false // it may have been started anew, as somebody else
 	l.session++
 	l.changed(l.session, version, nil)
 	l.wait.reset()
@@ -170,6 +181,8 @@ func (l *link) perform(ctx context.Context, conn *torctl.Conn, a rotation.Action
 		l.done(a.ID, err)
 	case rotation.WriteInclude:
 		l.done(a.ID, l.write(a))
+	case rotation.Enforce:
+		l.done(a.ID, l.enforce(ctx, conn, a))
 	case rotation.CloseCircuit:
 		request := "CLOSECIRCUIT " + string(a.Circuit)
 		if a.IfUnused {

@@ -20,12 +20,13 @@ type loop struct {
 	started time.Time
 	launch  func(*member) // sets a member to work; known while Run runs
 
-	work    chan func() // what happened, to be called here
-	asks    chan chan Document
-	nextAll time.Time // of the slow tick
-	wakeups uint64    // by our own timer
-	leaving bool
-	leaveBy time.Time // until when the region may keep us from leaving
+	work       chan func() // what happened, to be called here
+	asks       chan chan Document
+	nextAll    time.Time // of the slow tick
+	enforceErr error     // why the packet filter could not be checked
+	wakeups    uint64    // by our own timer
+	leaving    bool
+	leaveBy    time.Time // until when the region may keep us from leaving
 }
 
 // leavePatience is how long leaving waits for the region to take the last
@@ -64,6 +65,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	l := a.l
 	l.started = time.Now()
+	l.keepRules()
 	l.launch = func(m *member) { m.launch(ctx, &wg) }
 	for _, m := range l.members {
 		l.launch(m)
@@ -73,8 +75,12 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	wg.Go(func() { l.shore.dial(ctx, l.post(ctx)) })
 	err := l.run(ctx)
+	ctxErr := ctx.Err() // stopped before all had left
 	cancel()
 	wg.Wait()
+	if l.leaving && err == nil && ctxErr == nil {
+		err = l.endRules()
+	}
 	for len(l.work) > 0 { // a device may be among it, which must be closed
 		(<-l.work)()
 	}
@@ -185,6 +191,7 @@ func (l *loop) tick(now time.Time) {
 		l.shore.check(now)
 		l.shore.readOrders(now)
 		l.scout.ask()
+		l.checkRules()
 		for _, m := range l.members {
 			m.nudge()
 		}

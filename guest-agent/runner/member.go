@@ -75,7 +75,7 @@ func newMember(l *loop, t Tor) (*member, error) {
 		return nil, err
 	}
 	m := &member{l: l, tor: t, machine: machine, slot: -1, closing: map[guardstate.CircuitID]bool{}}
-	m.link.tor = t
+	m.link.tor, m.link.enforcer = t, l.cfg.Enforcer
 	m.link.box.ready, m.link.retry = make(chan struct{}, 1), make(chan struct{}, 1)
 	m.link.wait = backoff{least: l.cfg.BackoffMin, most: l.cfg.BackoffMax}
 	return m, nil

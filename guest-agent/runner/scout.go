@@ -188,6 +188,7 @@ func (l *loop) letGo() {
 				break
 			}
 		}
+		l.dropRules(m)
 		l.cfg.Log.Info("a member has left", "member", m.tor.Name)
 		l.scout.ask() // there is room for another one now
 	}

@@ -26,6 +26,7 @@ type Document struct {
 	Leaving bool        `json:"leaving,omitempty"`
 	Region  RegionDoc   `json:"region"`
 	Host    HostDoc     `json:"host"`
+	Enforce *EnforceDoc `json:"enforce,omitempty"` // nil: no packet filter is configured
 	Members []Member    `json:"members"`
 	Faults  []Complaint `json:"problems"` // empty: all is well
 }
@@ -76,6 +77,7 @@ type Member struct {
 	Order      *Order   `json:"order,omitempty"`
 	Receipt    *Receipt `json:"receipt,omitempty"`
 	Gate       *Gate    `json:"join_gate,omitempty"` // none: never gated
+	Rules      *Rules   `json:"enforced,omitempty"`
 	Timing     Timing   `json:"timing"`
 	Notices    []Note   `json:"notices"`
 }
@@ -177,6 +179,7 @@ func (l *loop) document(now time.Time) Document {
 	for _, m := range l.members {
 		d.Members = append(d.Members, m.document(complain))
 	}
+	l.enforcement(&d, complain)
 	return d
 }
 
