@@ -156,13 +156,15 @@ type guestStatus struct {
 			Text string `json:"text"`
 		} `json:"notices"`
 	} `json:"members"`
-	Problems []struct {
-		Text string `json:"text"`
-		Hint string `json:"hint"`
-	} `json:"problems"`
+	Problems []complaint `json:"problems"`
 }
 
-// said is the status of bob's agent.
+type complaint struct {
+	Text string `json:"text"`
+	Hint string `json:"hint"`
+}
+
+// bobStatus is the status of bob's agent.
 func (p *pair) bobStatus() (s guestStatus, text string) {
 	p.t.Helper()
 	for _, to := range []any{&s, &text} {
@@ -326,10 +328,7 @@ func TestGateLimit(t *testing.T) {
 			}
 			n.await(20*time.Second, "guest status to say that streams wait past the limit", func() bool {
 				s, text := n.bobStatus()
-				return slices.ContainsFunc(s.Problems, func(p struct {
-					Text string `json:"text"`
-					Hint string `json:"hint"`
-				}) bool {
+				return slices.ContainsFunc(s.Problems, func(p complaint) bool {
 					return strings.Contains(p.Text, "closed past its limit") && strings.Contains(p.Hint, "start guardring on the host")
 				}) && strings.Contains(text, "join gate CLOSED since")
 			})

@@ -101,14 +101,6 @@ func Text(w io.Writer, d runner.Document) error {
 	return err
 }
 
-// flagWords explain the flags that cost protection.
-var flagWords = map[string]string{
-	"few-guards": "a firewall, EntryNodes or a small network leaves few guards: no guard is given up, everyone stays connected; " +
-		"duplicates with this Tor stay unless the other one moves",
-	"truncated":         "some guards, addresses or pinned layers have no room in the publication and are not compared",
-	"families-left-out": "the declared families of some guards have no room in the publication and are not compared; those that matter most are",
-}
-
 func member(b *strings.Builder, m runner.Member) {
 	control := "control port away"
 	if m.Idle {
@@ -129,10 +121,8 @@ func member(b *strings.Builder, m runner.Member) {
 		fmt.Fprintf(b, " (%s)", strings.Join(m.Flags, ", "))
 	}
 	b.WriteByte('\n')
-	for _, f := range m.Flags {
-		if w := flagWords[f]; w != "" {
-			fmt.Fprintf(b, "  %s: %s\n", f, w)
-		}
+	for _, w := range m.Meaning {
+		fmt.Fprintf(b, "  %s\n", w)
 	}
 	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	if len(m.Guards) > 0 {

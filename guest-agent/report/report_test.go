@@ -37,6 +37,33 @@ func text(t *testing.T, d runner.Document) string {
 	return b.String()
 }
 
+// TestGateAndMeaning: what keeps a Tor from being protected, or its streams waiting, is
+// said in words.
+func TestGateAndMeaning(t *testing.T) {
+	d := document()
+	m := &d.Members[0]
+	m.Meaning = []string{"this Tor uses bridges: it is only observed"}
+	m.Gate = &runner.Gate{State: "closed", Since: time.Unix(0, 0), Limit: time.Unix(90, 0), Waiting: 3, Why: "the host has not answered yet"}
+	got := text(t, d)
+	for _, want := range []string{"this Tor uses bridges", "join gate CLOSED since", "3 streams wait; the host has not answered yet", "then it opens"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in:\n%s", want, got)
+		}
+	}
+	m.Gate.Holds = true
+	if got := text(t, d); !strings.Contains(got, "stays closed after that") {
+		t.Errorf("closed past the limit is not said:\n%s", got)
+	}
+	*m.Gate = runner.Gate{State: "open", Why: "the member was one before"}
+	if got := text(t, d); !strings.Contains(got, "join gate open: the member was one before\n") {
+		t.Errorf("the open gate is not said:\n%s", got)
+	}
+	m.Gate.Since, m.Gate.Opened, m.Gate.LetGo = time.Unix(0, 0), time.Unix(5, 0), 2
+	if got := text(t, d); !strings.Contains(got, "2 streams had waited") {
+		t.Errorf("what waited is not said:\n%s", got)
+	}
+}
+
 func TestText(t *testing.T) {
 	d := document()
 	got := text(t, d)

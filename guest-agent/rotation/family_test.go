@@ -185,8 +185,12 @@ func TestBridgesStateNothing(t *testing.T) {
 		family(f, i, relatives(1, 2), [32]byte{7})
 	}
 	f.torrc["UseBridges"] = []string{"1"}
+	f.sample = append(f.sample, guardstate.Fingerprint{}) // "Bridge ADDRESS": not met yet
 	a := newAgent(f, Config{})
 	a.up()
+	if len(a.last.Guards) != 8 {
+		t.Errorf("%d guards published", len(a.last.Guards))
+	}
 	for i, g := range a.last.Guards {
 		if len(g.Addrs)+len(g.Family)+len(g.FamilyIDs) > 0 || g.Flags&shmproto.GuardBridge == 0 {
 			t.Errorf("guard %d of a Tor with bridges: %+v", i, g)

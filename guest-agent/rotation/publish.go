@@ -135,6 +135,9 @@ func (m *Machine) guards(prim guardstate.Primaries, flags *shmproto.MemberFlags)
 			*flags |= shmproto.MemberTruncated
 			break
 		}
+		if g.Fingerprint.IsZero() {
+			continue // a bridge whose identity Tor does not know yet
+		}
 		r := t.relays[g.Fingerprint]
 		o := shmproto.Guard{Fingerprint: g.Fingerprint}
 		if !t.bridges() { // a bridge's address is a secret, and a transport's is nobody's

@@ -79,13 +79,19 @@ func (t *tor) inUse() map[guardstate.Fingerprint]bool {
 }
 
 // selection says which selection of the state file GETINFO entry-guards shows:
-// it lists the active one only and does not name it.
+// it lists the active one only and does not name it. The file is up to 30 s late, so
+// where Tor's own rule leaves no doubt (choose_guard_selection: restricted below 20 %
+// of the network, with 5 % of that for hysteresis), the rule counts.
 func (t *tor) selection() shmproto.Selection {
 	if t.bridges() {
 		return shmproto.SelectionBridges
 	}
 	if len(t.entry) == 0 {
 		return shmproto.SelectionUnknown
+	}
+	pc, known := t.passPercent()
+	if known && t.live && pc < restrictedBelow {
+		return shmproto.SelectionRestricted
 	}
 	names := map[string]shmproto.Selection{
 		"default": shmproto.SelectionDefault, "restricted": shmproto.SelectionRestricted, "bridges": shmproto.SelectionBridges,
@@ -103,17 +109,17 @@ func (t *tor) selection() shmproto.Selection {
 			best, overlap = names[name], n
 		}
 	}
-	// A Tor that has just drawn its first sample writes its state file up to 30 s later,
-	// and a host that does not know the selection does not answer: Tor's own rule tells.
-	if pc, known := t.passPercent(); best == shmproto.SelectionUnknown && known && pc >= restrictedPercent {
+	if best == shmproto.SelectionUnknown && known && pc > defaultAbove { // a first sample, not in the file yet
 		return shmproto.SelectionDefault
 	}
 	return best
 }
 
-// restrictedPercent: when less of the network passes, Tor may take the restricted
-// selection (20 %, guard-spec MEANINGFUL_RESTRICTION_FRAC; and some way above it).
-const restrictedPercent = 30
+// Shares of the network, in percent, that leave no doubt about the selection.
+const (
+	restrictedBelow = 19
+	defaultAbove    = 21
+)
 
 // bridges reports whether this Tor's guards are bridges.
 func (t *tor) bridges() bool { return t.conf.Value("UseBridges") == "1" }

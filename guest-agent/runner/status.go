@@ -71,6 +71,7 @@ type Member struct {
 	State      string   `json:"state"`
 	Selection  string   `json:"selection"`
 	Flags      []string `json:"flags"`
+	Meaning    []string `json:"meaning"` // what state, selection and flags mean, in plain words
 	Seq        uint64   `json:"seq"`
 	NumPrimary int      `json:"num_primary"`
 	Guards     []Guard  `json:"guards"`
@@ -185,7 +186,7 @@ func (l *loop) document(now time.Time) Document {
 
 func (m *member) document(complain func(member, text, remedy string)) Member {
 	name := m.tor.Name
-	d := Member{Name: name, Role: m.tor.Role, Slot: m.slot, ControlUp: m.up, TorVersion: m.version, Flags: []string{}, Guards: []Guard{}, Notices: append([]Note{}, m.notices...)}
+	d := Member{Name: name, Role: m.tor.Role, Slot: m.slot, ControlUp: m.up, TorVersion: m.version, Flags: []string{}, Meaning: []string{}, Guards: []Guard{}, Notices: append([]Note{}, m.notices...)}
 	t := m.timing
 	d.Timing = Timing{millis(t.setconf), millis(t.own), millis(t.gone), t.closed, millis(t.receipt), millis(t.applied)}
 	d.Leaving = m.going || m.l.leaving
@@ -213,6 +214,7 @@ func (m *member) document(complain func(member, text, remedy string)) Member {
 	}
 	if p != nil {
 		d.State, d.Selection, d.Flags = stateName(p.State), selectionName(p.Selection), flagNames(p.Flags)
+		d.Meaning = meaning(p)
 		d.Seq, d.NumPrimary = uint64(p.Seq), int(p.NumPrimary)
 		for _, g := range p.Guards {
 			has := func(f shmproto.GuardFlags) bool { return g.Flags&f != 0 }
