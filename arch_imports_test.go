@@ -43,7 +43,7 @@ var roles = map[string]role{
 	"host-agent/figures": display, "host-agent/report": display, "guest-agent/report": display,
 	"host-agent": command, "guest-agent": command,
 
-	"e2e": trial, "e2e/demo": trial, "e2e/oracle": trial, "e2e/rig": trial, "e2e/tornet": trial,
+	"e2e": trial, "e2e/demo": trial, "e2e/impostor": trial, "e2e/oracle": trial, "e2e/rig": trial, "e2e/tornet": trial,
 }
 
 // mayImport says which roles a role may import, and why no other.
@@ -64,6 +64,9 @@ var mayImport = map[role]struct {
 
 // excepted are single imports against mayImport, and why.
 var excepted = map[[2]string]string{
+	{"e2e/impostor", "internal/guardstate"}:         "a hostile guest speaks the protocol",
+	{"e2e/impostor", "shmproto"}:                    "a hostile guest speaks the protocol",
+	{"e2e/impostor", "shmproto/ivshmem"}:            "a hostile guest takes its seat as an honest one does",
 	{"guest-agent/config", "guest-agent/discovery"}: "what the file leaves out is filled in from where Debian puts it",
 	{"guest-agent/report", "guest-agent/runner"}:    "the document's types live with the loop that fills them",
 	{"internal/coordinator", "internal/graph"}:      "a checkpoint follows every field by itself, so that none is forgotten",

@@ -38,6 +38,8 @@ type setup struct {
 	calm bool
 	// hostOptions are lines of the host's configuration.
 	hostOptions string
+	// protection are the host's delay and budgets: at once and unlimited unless given.
+	protection string
 	// bobHead and bobTail are lines of bob's torrc.
 	bobHead, bobTail string
 	// bobOptions are lines of bob's agent configuration.
@@ -98,7 +100,7 @@ func newPair(t *testing.T, s setup) *pair {
 	if p.rig, err = rig.New(hostBinary, guestBinary, s.policy); err != nil {
 		t.Fatal(err)
 	}
-	p.rig.DescriptorStore, p.rig.Options = s.fdStore, s.hostOptions
+	p.rig.DescriptorStore, p.rig.Options, p.rig.Protection = s.fdStore, s.hostOptions, s.protection
 	t.Cleanup(func() { p.close() })
 	n := serial.Add(1)
 	if p.a, err = network.AddClient(tornet.ClientConfig{Name: fmt.Sprintf("a%d", n), Plant: s.plantA, Tail: aliceTail}); err != nil {

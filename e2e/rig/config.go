@@ -38,7 +38,7 @@ func (r *Rig) config() string {
 // config is a guest's configuration file.
 func (g *Gateway) config() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "region: %s\nrun-dir: %s\nshow-fingerprints: true\n%sinstances:\n", g.rig.gatewaySocket(g.Name), filepath.Join(g.dir(), "run"), g.Options)
+	fmt.Fprintf(&b, "region: %s\nrun-dir: %s\nshow-fingerprints: true\n%sinstances:\n", g.Socket(), filepath.Join(g.dir(), "run"), g.Options)
 	for i, t := range g.Tors {
 		name := "default"
 		if i > 0 {
@@ -50,6 +50,7 @@ func (g *Gateway) config() string {
 	return b.String()
 }
 
-func (r *Rig) gatewaySocket(name string) string {
-	return filepath.Join(r.RunDir(), "gateways", name+".sock")
+// Socket is the server's socket where the gateway's guest seat is taken.
+func (g *Gateway) Socket() string {
+	return filepath.Join(g.rig.RunDir(), "gateways", g.Name+".sock")
 }

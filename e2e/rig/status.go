@@ -15,6 +15,16 @@ type Status struct {
 	Doorbells    uint64        `json:"doorbells"`
 	Members      []Member      `json:"members"`
 	Conflicts    []Conflict    `json:"conflicts"`
+	// Contradictions are relays of which members state different facts.
+	Contradictions []Contradiction `json:"contradictions"`
+}
+
+// Contradiction is a relay of which two members state different facts.
+type Contradiction struct {
+	Relay string `json:"relay"`
+	Level string `json:"level"` // family, subnet
+	One   string `json:"one"`
+	Other string `json:"other"`
 }
 
 // Coordinator is one coordinator process.
@@ -54,17 +64,26 @@ type Guard struct {
 
 // Conflict is a guard that two members hold.
 type Conflict struct {
+	Level       string    `json:"level"` // relay, family, subnet
 	Fingerprint string    `json:"fingerprint"`
 	Incumbent   string    `json:"incumbent"`
 	Newcomer    string    `json:"newcomer"`
 	Since       time.Time `json:"since"`
 	State       string    `json:"state"`
 	Reason      string    `json:"reason"`
+	Due         time.Time `json:"due"` // when the newcomer is told, or may be
 }
 
 // Acting tells whether a coordinator acts.
 func (s Status) Acting() bool {
 	return slices.ContainsFunc(s.Coordinators, func(c Coordinator) bool { return c.Role == "acting" })
+}
+
+// Contradicted tells whether the member is named as one of two that state different facts of the relay.
+func (s Status) Contradicted(fp, level, member string) bool {
+	return slices.ContainsFunc(s.Contradictions, func(c Contradiction) bool {
+		return c.Relay == fp && c.Level == level && (c.One == member || c.Other == member)
+	})
 }
 
 // FirstSight is when the coordinator first saw two members hold the guard: the conflict's own date while it lasts, and

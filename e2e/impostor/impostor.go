@@ -1,0 +1,122 @@
+// Package impostor is a hostile guest: it takes a gateway's guest seat, as QEMU or an honest agent does, and publishes whatever a test
+// wants, without any Tor. It uses the protocol's own library, because a lie that is not well-formed is never believed anyway.
+//
+// Trust: it is the untrusted side. What it publishes is the test's invention; it never reads a guard of anybody.
+package impostor
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"guardring/internal/guardstate"
+	"guardring/shmproto"
+	"guardring/shmproto/ivshmem"
+)
+
+// Guard is what the impostor says of one guard of its made-up sample.
+type Guard struct {
+	// Fingerprint is the relay's, 40 hex digits.
+	Fingerprint string
+	// Addr is its ORPort as address:port.
+	Addr string
+	// FamilyIDs are family keys as torrc's FamilyId names them.
+	FamilyIDs []string
+	// Family is its declared list: fingerprints.
+	Family []string
+	// Primary and InUse claim it.
+	Primary, InUse bool
+}
+
+// Impostor holds a guest seat.
+type Impostor struct {
+	client *ivshmem.Client
+	guest  *shmproto.Guest
+	seq    shmproto.Seq
+}
+
+// takeTime bounds the handshake, and the wait for the lock.
+const takeTime = 5 * time.Second
+
+// Take takes the guest seat at a gateway's socket.
+func Take(socket string) (*Impostor, error) {
+	c, err := ivshmem.Dial(socket, shmproto.Vectors, takeTime)
+	if err != nil {
+		return nil, err
+	}
+	region, err := shmproto.Open(c.Memory)
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return &Impostor{client: c, guest: region.Guest(0, shmproto.Incarnation(time.Now().UnixNano()))}, nil
+}
+
+// Publish shows a member "default" with this sample, in this order, and rings the host.
+func (i *Impostor) Publish(sample ...Guard) error {
+	i.seq++
+	p := shmproto.Publication{Seq: i.seq, Member: "default", State: shmproto.MemberPresent, Selection: shmproto.SelectionDefault,
+		NumPrimary: 3, PassPercent: 100, TorVersion: "0.4.9.11"}
+	for _, s := range sample {
+		g, err := s.guard()
+		if err != nil {
+			return fmt.Errorf("guard %.8s: %w", s.Fingerprint, err)
+		}
+		p.Guards = append(p.Guards, g)
+	}
+	lock := i.guest.Lock()
+	if held, by := lock.TryAcquire(); !held {
+		return fmt.Errorf("the region's lock is held by writer %d", by.Slot)
+	}
+	defer lock.Release()
+	if err := i.guest.Publish(0, &p); err != nil {
+		return err
+	}
+	var errs []error
+	for seat := range ivshmem.PeerID(shmproto.HostSeats) {
+		errs = append(errs, i.client.Ring(seat, shmproto.VectorChanged))
+	}
+	return errors.Join(errs...)
+}
+
+// Close gives the seat up.
+func (i *Impostor) Close() error { return i.client.Close() }
+
+// guard is the protocol's form.
+func (s Guard) guard() (shmproto.Guard, error) {
+	g := shmproto.Guard{Flags: shmproto.GuardListed | shmproto.GuardFiltered | shmproto.GuardConfirmed | shmproto.GuardFamilyStated}
+	if s.Primary {
+		g.Flags |= shmproto.GuardPrimary
+	}
+	if s.InUse {
+		g.Flags |= shmproto.GuardInUse
+	}
+	var err error
+	if g.Fingerprint, err = guardstate.ParseFingerprint(s.Fingerprint); err != nil {
+		return shmproto.Guard{}, err
+	}
+	addr, err := netip.ParseAddrPort(s.Addr)
+	if err != nil {
+		return shmproto.Guard{}, err
+	}
+	g.Addrs = []netip.AddrPort{addr}
+	for _, f := range s.Family {
+		fp, err := guardstate.ParseFingerprint(f)
+		if err != nil {
+			return shmproto.Guard{}, err
+		}
+		g.Family = append(g.Family, fp)
+	}
+	slices.SortFunc(g.Family, guardstate.Fingerprint.Compare)
+	for _, id := range s.FamilyIDs {
+		key, err := base64.RawStdEncoding.DecodeString(id)
+		if err != nil || len(key) != 32 {
+			return shmproto.Guard{}, fmt.Errorf("family key %q: want 32 bytes in base64", id)
+		}
+		g.FamilyIDs = append(g.FamilyIDs, [32]byte(key))
+	}
+	slices.SortFunc(g.FamilyIDs, func(a, b [32]byte) int { return slices.Compare(a[:], b[:]) })
+	return g, nil
+}
