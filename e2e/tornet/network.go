@@ -144,7 +144,10 @@ func (n *Network) start(ctx context.Context) error {
 	if err := startAll(ctx, all); err != nil {
 		return err
 	}
-	return n.awaitConsensus(ctx)
+	if err := n.awaitConsensus(ctx); err != nil {
+		return err
+	}
+	return n.awaitCaches(ctx)
 }
 
 // addresses gives node i a /16 of its own, but where SameSubnet says otherwise. Tor hands out 127.192.0.0/10 as virtual addresses, so i
@@ -226,6 +229,33 @@ func (n *Network) awaitConsensus(ctx context.Context) error {
 			return fmt.Errorf("no consensus with all %d guards and %d exits (it has %d and %d): %w", len(n.Guards), len(n.Exits), guards, exits, ctx.Err())
 		}
 	}
+}
+
+// awaitCaches waits until every guard can serve the microdescriptors of all relays. A client that is refused one asks again only
+// after ten seconds or more. Tor announces their arrival to nobody, so they are counted several times a second.
+func (n *Network) awaitCaches(ctx context.Context) error {
+	began, relays := time.Now(), len(n.Authorities)+len(n.Guards)+len(n.Exits)
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for _, g := range n.Guards {
+		for {
+			all, err := g.Control().Info("md/all")
+			if err != nil {
+				return fmt.Errorf("%s: %w", g.Name, err)
+			}
+			have := strings.Count(all, "onion-key\n")
+			if have >= relays {
+				break
+			}
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return fmt.Errorf("%s has %d of %d microdescriptors: %w", g.Name, have, relays, ctx.Err())
+			}
+		}
+	}
+	n.cfg.Progress(fmt.Sprintf("all guards have all descriptors after %.0f s", time.Since(began).Seconds()))
+	return nil
 }
 
 // flagLines keeps the "s" lines that hold a flag.
