@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -231,15 +232,19 @@ func (p *pair) awaitStatus(d time.Duration, what string, ok func(rig.Status) boo
 	ctx := p.ctx(d)
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
+	var last json.RawMessage
 	for {
 		s, raw, err := p.rig.Status(ctx)
-		if err == nil && ok(s) {
-			return s
+		if err == nil {
+			if ok(s) {
+				return s
+			}
+			last = raw
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			p.t.Fatalf("awaiting %s: %v, last status: %v %s", what, ctx.Err(), err, raw)
+			p.t.Fatalf("awaiting %s: %v, last status: %v %s", what, ctx.Err(), err, last)
 		}
 	}
 }

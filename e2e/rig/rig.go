@@ -222,15 +222,6 @@ func (r *Rig) Status(ctx context.Context) (Status, json.RawMessage, error) {
 	return s, json.RawMessage(stdout.Bytes()), nil
 }
 
-// Allow runs `guardring allow GATEWAY --once`: the operator's leave to spend more than the budgets.
-func (r *Rig) Allow(ctx context.Context, gateway string) error {
-	out, err := exec.CommandContext(ctx, r.Host, "allow", "--config", r.ConfigFile(), "--once", gateway).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("guardring allow %s: %w: %s", gateway, err, out)
-	}
-	return nil
-}
-
 // tail is the end of a log, for error messages.
 func (r *Rig) tail(name string) string {
 	b, err := os.ReadFile(r.LogFile(name))

@@ -21,7 +21,7 @@ type Status struct {
 
 // Contradiction is a relay of which two members state different facts.
 type Contradiction struct {
-	Relay string `json:"relay"`
+	Relay string `json:"fingerprint"`
 	Level string `json:"level"` // family, subnet
 	One   string `json:"one"`
 	Other string `json:"other"`
@@ -50,7 +50,16 @@ type Member struct {
 	Publication struct {
 		Seq uint64 `json:"seq"`
 	} `json:"publication"`
-	Stuck string `json:"stuck"`
+	Stuck   string   `json:"stuck"`
+	Budgets []Budget `json:"budgets"`
+}
+
+// Budget is what is left of one budget of a member.
+type Budget struct {
+	Name    string    `json:"name"`
+	Left    int       `json:"left"`
+	Next    time.Time `json:"next"`    // when it has one more
+	Waiting int       `json:"waiting"` // what it keeps from being done
 }
 
 // Guard is one guard of a member.
@@ -71,12 +80,21 @@ type Conflict struct {
 	Since       time.Time `json:"since"`
 	State       string    `json:"state"`
 	Reason      string    `json:"reason"`
-	Due         time.Time `json:"due"` // when the newcomer is told, or may be
 }
 
 // Acting tells whether a coordinator acts.
 func (s Status) Acting() bool {
 	return slices.ContainsFunc(s.Coordinators, func(c Coordinator) bool { return c.Role == "acting" })
+}
+
+// Budget finds a member's budget by name; its zero value if there is none.
+func (m Member) Budget(name string) Budget {
+	for _, b := range m.Budgets {
+		if b.Name == name {
+			return b
+		}
+	}
+	return Budget{}
 }
 
 // Contradicted tells whether the member is named as one of two that state different facts of the relay.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -141,7 +142,11 @@ func (n *Network) start(ctx context.Context) error {
 		return err
 	}
 	n.cfg.Progress("starting " + strconv.Itoa(len(names)) + " relays")
-	if err := startAll(ctx, all); err != nil {
+	// Relays publish themselves once at their start: the authorities must be there.
+	if err := startAll(ctx, n.Authorities); err != nil {
+		return err
+	}
+	if err := startAll(ctx, all[authorities:]); err != nil {
 		return err
 	}
 	if err := n.awaitConsensus(ctx); err != nil {
@@ -209,16 +214,22 @@ func (n *Network) awaitConsensus(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
-	for {
+	for round := 1; ; round++ {
 		ns, err := ctl.Info("ns/all")
 		if err != nil {
 			return err
 		}
-		guards, exits := strings.Count(flagLines(ns, "Guard"), "\n"), strings.Count(flagLines(ns, "Exit"), "\n")
+		guards, exits := unflagged(ns, "Guard", n.Guards), unflagged(ns, "Exit", n.Exits)
 		n.cfg.Progress(fmt.Sprintf("consensus after %.0f s: %d of %d guards, %d of %d exits", time.Since(began).Seconds(),
-			guards, len(n.Guards), exits, len(n.Exits)))
-		if guards == len(n.Guards) && exits == len(n.Exits) {
+			len(n.Guards)-len(guards), len(n.Guards), len(n.Exits)-len(exits), len(n.Exits)))
+		missing := slices.Concat(guards, exits)
+		if len(missing) == 0 {
 			return nil
+		}
+		if round%republishAfter == 0 {
+			if err := n.republish(ctx, missing); err != nil {
+				return err
+			}
 		}
 		select {
 		case _, ok := <-ev:
@@ -226,9 +237,38 @@ func (n *Network) awaitConsensus(ctx context.Context) error {
 				return fmt.Errorf("%s ended", n.Authorities[0].Name)
 			}
 		case <-ctx.Done():
-			return fmt.Errorf("no consensus with all %d guards and %d exits (it has %d and %d): %w", len(n.Guards), len(n.Exits), guards, exits, ctx.Err())
+			return fmt.Errorf("no consensus with all %d guards and %d exits (%d and %d are missing): %w", len(n.Guards), len(n.Exits), len(guards), len(exits), ctx.Err())
 		}
 	}
+}
+
+// republishAfter is the number of consensuses after which a relay that is not in them is started again.
+const republishAfter = 4
+
+// republish restarts relays. On a busy machine the one publication at a relay's start can fail, and the next one is hours away.
+func (n *Network) republish(ctx context.Context, relays []*Relay) error {
+	for _, r := range relays {
+		n.cfg.Progress("starting " + r.Name + " again, to have it published")
+		if err := r.Kill(); err != nil {
+			return err
+		}
+	}
+	return startAll(ctx, relays)
+}
+
+// unflagged are the relays that do not have the flag in a list of router statuses.
+func unflagged(ns, flag string, relays []*Relay) []*Relay {
+	flagged := map[string]bool{}
+	name := ""
+	for l := range strings.Lines(ns) {
+		switch f := strings.Fields(l); {
+		case len(f) > 1 && f[0] == "r":
+			name = f[1]
+		case len(f) > 1 && f[0] == "s":
+			flagged[name] = slices.Contains(f[1:], flag)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(relays), func(r *Relay) bool { return flagged[r.Name] })
 }
 
 // awaitCaches waits until every guard can serve the microdescriptors of all relays. A client that is refused one asks again only
@@ -256,17 +296,6 @@ func (n *Network) awaitCaches(ctx context.Context) error {
 	}
 	n.cfg.Progress(fmt.Sprintf("all guards have all descriptors after %.0f s", time.Since(began).Seconds()))
 	return nil
-}
-
-// flagLines keeps the "s" lines that hold a flag.
-func flagLines(ns, flag string) string {
-	var b strings.Builder
-	for l := range strings.Lines(ns) {
-		if strings.HasPrefix(l, "s ") && strings.Contains(strings.TrimRight(l, "\n")+" ", " "+flag+" ") {
-			b.WriteString(strings.TrimRight(l, "\n") + "\n")
-		}
-	}
-	return b.String()
 }
 
 // Move stops a relay, gives it another ORPort, and starts it again: to the network it has a new address.
