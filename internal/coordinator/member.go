@@ -152,7 +152,11 @@ func (p *publication) wholeSample() bool {
 // rest on (all but the numbers and the receipt).
 func (p *publication) update(q *shmproto.Publication, at time.Time) (changed bool) {
 	guards := q.Guards[:min(len(q.Guards), shmproto.MaxGuards)]
-	changed = p.updateGuards(guards)
+	// Behind a closed join gate Tor builds circuits of its own, and nothing of what
+	// its user does goes through them: no guard is used yet, so families and networks
+	// can still move it, and at once. An onion service's circuits are its own.
+	idle := q.Flags&(shmproto.MemberGated|shmproto.MemberOnionService) == shmproto.MemberGated
+	changed = p.updateGuards(guards, idle)
 	changed = changed || p.state != q.State || p.selection != q.Selection || p.flags != q.Flags ||
 		p.numPrimary != int(q.NumPrimary) || p.passPercent != int(q.PassPercent)
 	p.attachment, p.incarnation, p.seq = q.Attachment, q.Incarnation, q.Seq
@@ -162,8 +166,8 @@ func (p *publication) update(q *shmproto.Publication, at time.Time) (changed boo
 	return changed
 }
 
-// updateGuards is update for the guards.
-func (p *publication) updateGuards(guards []shmproto.Guard) (changed bool) {
+// updateGuards is update for the guards. idle: none of them counts as in use.
+func (p *publication) updateGuards(guards []shmproto.Guard, idle bool) (changed bool) {
 	before := p.guards
 	same := len(before) == len(guards)
 	for i := 0; same && i < len(guards); i++ {
@@ -175,6 +179,9 @@ func (p *publication) updateGuards(guards []shmproto.Guard) (changed bool) {
 	}
 	for i := range guards {
 		g := guard{id: guards[i].Fingerprint, flags: guards[i].Flags}
+		if idle {
+			g.flags &^= shmproto.GuardInUse
+		}
 		var old *facts
 		if same {
 			old = before[i].facts

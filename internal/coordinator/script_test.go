@@ -232,7 +232,7 @@ var (
 		"restricted": shmproto.SelectionRestricted, "bridges": shmproto.SelectionBridges}
 	memberFlagNames = map[string]shmproto.MemberFlags{"dormant": shmproto.MemberDormant, "ambiguous": shmproto.MemberAmbiguous,
 		"noconsensus": shmproto.MemberNoConsensus, "unreachable": shmproto.MemberUnreachable, "few": shmproto.MemberFewGuards,
-		"truncated": shmproto.MemberTruncated, "gated": shmproto.MemberGated}
+		"truncated": shmproto.MemberTruncated, "gated": shmproto.MemberGated, "onion": shmproto.MemberOnionService}
 	guardFlagNames = map[string]shmproto.GuardFlags{"primary": shmproto.GuardPrimary, "inuse": shmproto.GuardInUse,
 		"confirmed": shmproto.GuardConfirmed, "possible": shmproto.GuardPossiblePrimary, "excluded": shmproto.GuardExcluded,
 		"down": shmproto.GuardDown, "bridge": shmproto.GuardBridge}

@@ -21,8 +21,8 @@ type Config struct {
 	// Core is the coordinator's configuration. Its Policy is disjoint or observe;
 	// Epoch and Seed are set by the simulation.
 	Core coordinator.Config
-	// Gate: every gateway has a join gate (docs/DESIGN.md): streams wait until its
-	// primary guards are clear.
+	// Gate: every new gateway has a join gate (docs/DESIGN.md): its streams wait
+	// until its primary guards are clear.
 	Gate bool
 	// Hostile: the first gateway is the observer's.
 	Hostile bool

@@ -211,7 +211,7 @@ func (w *world) switchOn(g *gateway) {
 	w.q.add(event{at: w.now + exp(g.sessions, w.cfg.Churn.GatewayOn), kind: gatewayOff, who: g.number, mark: g.session})
 	if w.core != nil {
 		w.step(coordinator.GatewaySeen{At: w.time(), Gateway: g.name, Present: true})
-		g.gated = w.cfg.Gate
+		g.gated = w.cfg.Gate && g.session == 1
 		if g.gated {
 			w.q.add(event{at: w.now + gateTimeout, kind: gateLimit, who: g.number, mark: g.session})
 		}
