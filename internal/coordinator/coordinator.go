@@ -32,6 +32,7 @@ type Coordinator struct {
 	groups         map[guardstate.Fingerprint][]Key  // cfg.Groups by relay
 	consensus      map[guardstate.Fingerprint]*facts // the operator's consensus file; empty: none
 	contradictions []ContradictionStatus             // as the operator was told, by relay and level
+	pins           map[pin][]*member                 // shown members by what they pin in further layers, each sorted
 	gateways       []*gateway                        // sorted by name
 	gatewayOf      map[string]*gateway
 	quarantined    []*gateway // in the order in which they were quarantined
@@ -56,6 +57,7 @@ func New(cfg Config) (*Coordinator, error) {
 		byName:    make(map[Member]*member),
 		relays:    make(map[guardstate.Fingerprint]*relay),
 		levels:    make(map[Key][]*relay),
+		pins:      make(map[pin][]*member),
 		groups:    groupKeys(cfg.Groups),
 		gatewayOf: make(map[string]*gateway),
 	}, nil

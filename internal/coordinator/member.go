@@ -25,12 +25,14 @@ type member struct {
 	// Volatile.
 	slot    int // -1 while it is not shown
 	pub     publication
-	expects []expect // its entries in the index besides claims
-	stated  []filing // its statements in the index, in the order of its guards
-	excess  int      // guards beyond its claims
-	stuck   string   // why it is in conflict and not told to move
-	would   []Key    // policy observe: what the operator was told that it would be told
-	dirty   bool     // is in c.dirty
+	expects []expect    // its entries in the index besides claims
+	stated  []filing    // its statements in the index, in the order of its guards
+	pins    []pin       // its further layers, sorted
+	shared  []sharedPin // pins of which the operator was told; kept while it is away
+	excess  int         // guards beyond its claims
+	stuck   string      // why it is in conflict and not told to move
+	would   []Key       // policy observe: what the operator was told that it would be told
+	dirty   bool        // is in c.dirty
 
 	sample    []guardstate.Fingerprint // the visible guards that it showed last; stays while it is away
 	sampled   bool                     // it has shown a sample since the coordinator's start
@@ -287,6 +289,7 @@ func (c *Coordinator) hide(m *member) {
 	}
 	m.pub = publication{}
 	c.restate(m)
+	c.unpin(m)
 	m.stuck, m.would, m.excess = "", nil, 0
 	m.shortages = [len(budgetNames)]shortage{}
 	if m.answer == shmproto.ReceiptApplied {

@@ -85,6 +85,7 @@ func (c *Coordinator) absorb(m *member, p *shmproto.Publication, arrived bool) {
 	} else if m.atGate() {
 		c.touch(m) // its agent was restarted, and Tor is as it was
 	}
+	c.pin(m, p.Layer2, p.Layer3)
 	c.receive(m)
 	if arrived {
 		// The seat's word for this slot is nobody's or another's.

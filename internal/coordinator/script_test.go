@@ -25,7 +25,7 @@ import (
 // Each "run" has one event per line, and prints what the core asks for:
 //
 //	publish GW[/INSTANCE][@SLOT] [att=N] [inc=N] [seq=N] [n=N] [pass=N] [state=S] [sel=S] [flags=F,F]
-//	        [receipt=STATUS[:REASON-NUMBER]] [= | GUARD...]
+//	        [receipt=STATUS[:REASON-NUMBER]] [layer2=G1+G2] [layer3=G1+G2] [= | GUARD...]
 //	tick DURATION        gateway GW on|off [GENERATION]      violate GW [N]      allow GW[/INSTANCE]
 //	consensus [GUARD...] the operator's file (none: there is none any more)
 //	obey GW[/INSTANCE]   Tor does what its order says, and answers
@@ -285,6 +285,10 @@ func (s *script) publish(f []string) {
 			p.State = named(s, stateNames, value)
 		case key == "sel":
 			p.Selection = named(s, selectionNames, value)
+		case key == "layer2":
+			p.Layer2 = fingerprints(s.t, value)
+		case key == "layer3":
+			p.Layer3 = fingerprints(s.t, value)
 		case key == "flags":
 			for _, name := range strings.Split(value, ",") {
 				p.Flags |= named(s, memberFlagNames, name)
@@ -525,6 +529,9 @@ func (s *script) state() {
 			other = x.Other.String()
 		}
 		fmt.Fprintf(&s.out, "  contradiction G%d %s: %s and %s\n", number(x.Relay), x.Level, x.One, other)
+	}
+	for _, x := range st.Layers {
+		fmt.Fprintf(&s.out, "  layer %d G%d %v\n", x.Layer, number(x.Relay), x.Members)
 	}
 	for _, x := range st.Conflicts {
 		fmt.Fprintf(&s.out, "  conflict %s", keyName(x.Key))

@@ -27,6 +27,7 @@ func (c *Coordinator) State() State {
 		s.Conflicts = c.appendConflicts(s.Conflicts, m)
 	}
 	s.Contradictions = slices.Clone(c.contradictions)
+	s.Layers = c.layerStatus()
 	slices.SortFunc(s.Conflicts, func(a, b ConflictStatus) int {
 		return cmp.Or(a.Key.Compare(b.Key), a.Holder.Compare(b.Holder), a.Mover.Compare(b.Mover))
 	})
