@@ -34,6 +34,9 @@ const year = 365 * day
 // budgetNames are all budgets that have an account, in the order of status.
 var budgetNames = [...]BudgetName{BudgetNewClaims, BudgetSampleChanges, BudgetForcedUnused, BudgetForcedUsed, BudgetCaused}
 
+// forcedBudgets are those of what the member is told to give up.
+var forcedBudgets = [...]BudgetName{BudgetForcedUnused, BudgetForcedUsed, BudgetCaused}
+
 // shortage is what an empty budget keeps from being done.
 type shortage struct {
 	waiting int
@@ -192,7 +195,8 @@ func (c *Coordinator) refill(m *member) {
 	if !m.shown() {
 		return
 	}
-	again := false
+	// Room may have become free at another member of its gateway.
+	again := m.excess > 0 && len(m.claims) < c.cfg.MaxClaims && !c.gatewayFull(m.name.Gateway)
 	for _, n := range [...]BudgetName{BudgetNewClaims, BudgetSampleChanges} {
 		if m.short(n).waiting == 0 {
 			continue
@@ -206,7 +210,7 @@ func (c *Coordinator) refill(m *member) {
 	if again {
 		c.admitMore(m)
 	}
-	for _, n := range [...]BudgetName{BudgetForcedUnused, BudgetForcedUsed, BudgetCaused} {
+	for _, n := range forcedBudgets {
 		if m.short(n).waiting > 0 {
 			c.touch(m) // plan looks at the budgets, and schedules
 		}

@@ -228,28 +228,47 @@ func (c *Coordinator) admit(m *member, g guard) admission {
 		c.renew(old, g)
 		return admitted
 	}
+	// A retained claim makes room: its own, or one of another member of the gateway.
 	var oldest *claim
+	var full []*member
 	if len(m.claims) >= c.cfg.MaxClaims {
-		for _, cl := range m.claims {
+		full = []*member{m}
+	} else if c.gatewayFull(m.name.Gateway) {
+		full = c.membersOf(m.name.Gateway)
+	}
+	for _, o := range full {
+		for _, cl := range o.claims {
 			if !cl.live() && (oldest == nil || cl.left.Before(oldest.left)) {
 				oldest = cl
 			}
 		}
-		if oldest == nil {
-			return noRoom
-		}
+	}
+	if full != nil && oldest == nil {
+		return noRoom
 	}
 	if !c.payClaim(m) {
 		return noToken
 	}
 	if oldest != nil {
 		c.release(oldest)
-		c.notify(Notice{Kind: NoticeEvicted, Member: m.name, Key: oldest.key, Stamp: oldest.stamp})
+		c.notify(Notice{Kind: NoticeEvicted, Member: oldest.m.name, Key: oldest.key, Stamp: oldest.stamp})
 	}
 	cl := &claim{m: m, key: k, stamp: c.nextStamp(), used: inUse, inUse: inUse, facts: g.facts}
 	c.attach(cl)
 	c.saveClaim(cl)
 	return admitted
+}
+
+// gatewayFull: the gateway's members have as many claims as they may have together.
+func (c *Coordinator) gatewayFull(gateway string) bool {
+	if c.cfg.MaxGatewayClaims < 0 {
+		return false
+	}
+	n := 0
+	for _, m := range c.membersOf(gateway) {
+		n += len(m.claims)
+	}
+	return n >= c.cfg.MaxGatewayClaims
 }
 
 // payClaim pays for a new claim. What takes the place of a guard that an order of

@@ -39,6 +39,10 @@ type Config struct {
 	// reported and does not count. It bounds what a hostile gateway can occupy.
 	// Default 6.
 	MaxClaims int
+	// MaxGatewayClaims: claims of all members of one gateway together. Each claim
+	// keeps others away from a guard, and a gateway can show as many members as it
+	// likes. Default 24, the primaries of eight Tors; negative: no limit.
+	MaxGatewayClaims int
 	// MaxExclusions: guards in one order. Default and most:
 	// shmproto.MaxExclusions.
 	MaxExclusions int
@@ -91,6 +95,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Retention, 60*day)
 	setDefault(&c.Hold, 120*day)
 	setDefault(&c.MaxClaims, 6)
+	setDefault(&c.MaxGatewayClaims, 24)
 	setDefault(&c.MaxExclusions, shmproto.MaxExclusions)
 	setDefault(&c.Levels, DefaultLevels)
 	setDefault(&c.Budgets.NewClaims, Budget{Join: 3, Every: day, Burst: 3})

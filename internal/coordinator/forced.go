@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"slices"
 	"time"
+
+	"guardring/shmproto"
 )
 
 // allowance is how long the operator's leave for a forced change lasts.
@@ -49,10 +51,8 @@ func (c *Coordinator) bill(m *member) (payable int) {
 		return cmp.Or(cmp.Compare(a.o.level, b.o.level), cmp.Compare(b.o.strength, a.o.strength),
 			first(a.cl.inUse, b.cl.inUse), first(a.cl.used, b.cl.used), cmp.Compare(a.cl.stamp.Counter, b.cl.stamp.Counter))
 	})
-	waiting := map[BudgetName]int{}
 	spent := map[BudgetName]int{}
 	caused := map[string]int{}
-	var again time.Time // when another gateway may cause a change again
 	for _, x := range open {
 		cl := x.cl
 		n := cl.budget()
@@ -64,35 +64,53 @@ func (c *Coordinator) bill(m *member) (payable int) {
 		if !c.isAllowed(cl) {
 			left, _ := c.left(m, n)
 			gateway := x.causedBy()
-			rest, next := c.causes(m, gateway)
+			rest, _ := c.causes(m, gateway)
 			switch {
 			case left <= spent[n]:
+				c.undue(cl) // its time is drawn when it can be paid
 				cl.blocked = ReasonBudget
-				waiting[n]++
 				continue
 			case gateway != "" && rest <= caused[gateway]:
+				c.undue(cl)
 				cl.blocked = ReasonCaused
-				waiting[BudgetCaused]++
-				if again.IsZero() || next.Before(again) {
-					again = next
-				}
 				continue
 			}
 			spent[n]++
 			caused[gateway]++
 		}
-		if cl.used && !c.isDue(cl) {
+		// At its join gate it has not sent a stream yet: better now than after.
+		if cl.used && !m.pub.has(shmproto.MemberGated) && !c.isDue(cl) {
 			cl.blocked = ReasonDelayed
 			continue
 		}
 		payable++
 	}
-	for _, n := range [...]BudgetName{BudgetForcedUnused, BudgetForcedUsed} {
-		_, next := c.left(m, n)
-		c.lacks(m, n, waiting[n], next)
-	}
-	c.lacks(m, BudgetCaused, waiting[BudgetCaused], again)
 	return payable
+}
+
+// shortOfChanges notes which conflicts the budgets of forced changes leave, after
+// what could be paid was paid.
+func (c *Coordinator) shortOfChanges(m *member) {
+	var waiting [len(forcedBudgets)]int
+	var again time.Time // when another gateway may cause a change again
+	for _, cl := range m.claims {
+		switch cl.blocked {
+		case ReasonBudget:
+			waiting[slices.Index(forcedBudgets[:], cl.budget())]++
+		case ReasonCaused:
+			waiting[slices.Index(forcedBudgets[:], BudgetCaused)]++
+			if _, next := c.causes(m, cl.noted.other.Gateway); again.IsZero() || next.Before(again) {
+				again = next
+			}
+		}
+	}
+	for i, n := range forcedBudgets {
+		next := again
+		if n != BudgetCaused {
+			_, next = c.left(m, n)
+		}
+		c.lacks(m, n, waiting[i], next)
+	}
 }
 
 // unbilled: nothing is in conflict, or the member cannot be moved at all.
@@ -100,9 +118,7 @@ func (c *Coordinator) unbilled(m *member) {
 	for _, cl := range m.claims {
 		cl.blocked = ""
 	}
-	for _, n := range [...]BudgetName{BudgetForcedUnused, BudgetForcedUsed, BudgetCaused} {
-		c.lacks(m, n, 0, time.Time{})
-	}
+	c.shortOfChanges(m)
 }
 
 func first(a, b bool) int {

@@ -29,12 +29,14 @@ func (c *Coordinator) plan(m *member) {
 	payable := c.bill(m)
 	if payable == 0 && !moving {
 		m.stuck = m.unpaid()
+		c.shortOfChanges(m)
 		c.expect(m, c.foreseen(m, nil))
 		return
 	}
 	added, primaries, reason := c.solve(m, payable)
 	if reason != "" {
 		c.becomeStuck(m, payable, reason)
+		c.shortOfChanges(m)
 		c.expect(m, c.foreseen(m, nil))
 		return
 	}
@@ -48,6 +50,7 @@ func (c *Coordinator) plan(m *member) {
 	if len(added) > 0 {
 		c.exclude(m, added)
 	}
+	c.shortOfChanges(m)
 	if left > 0 {
 		c.becomeStuck(m, left, ReasonNotEnough) // a wider level had to be given up
 	} else {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,8 +18,8 @@ import (
 
 // TestScripts runs the rules' examples in testdata. A script begins with
 //
-//	new [policy=observe] [claims=N] [exclusions=N] [levels=none|family|subnet|family+subnet] [group=NAME:G1+G2]...
-//	    [budgets=default] [delay=default|FROM-TO]
+//	new [policy=observe] [claims=N] [gateway-claims=N] [exclusions=N] [levels=none|family|subnet|family+subnet] [group=NAME:G1+G2]...
+//	    [budgets=default [claims-free]] [delay=default|FROM-TO]
 //
 // Without budgets and delay there is no limit, and used guards are moved at once.
 //
@@ -71,11 +72,17 @@ type script struct {
 func newScript(t testing.TB, args []datadriven.CmdArg) *script {
 	cfg := atWill(Config{Policy: PolicyDisjoint})
 	for _, a := range args {
-		switch v := a.Vals[0]; a.Key {
+		v := ""
+		if len(a.Vals) > 0 {
+			v = a.Vals[0]
+		}
+		switch a.Key {
 		case "policy":
 			cfg.Policy = Policy(v)
 		case "claims":
 			cfg.MaxClaims = atoi(t, v)
+		case "gateway-claims":
+			cfg.MaxGatewayClaims = atoi(t, v)
 		case "exclusions":
 			cfg.MaxExclusions = atoi(t, v)
 		case "levels":
@@ -87,7 +94,11 @@ func newScript(t testing.TB, args []datadriven.CmdArg) *script {
 			if v != "default" {
 				t.Fatalf("new: budgets=%s", v)
 			}
-			cfg.Budgets = Budgets{}
+			cfg.Budgets = Budgets{NewClaims: cfg.Budgets.NewClaims}
+			if !slices.ContainsFunc(args, func(a datadriven.CmdArg) bool { return a.Key == "claims-free" }) {
+				cfg.Budgets.NewClaims = Budget{}
+			}
+		case "claims-free":
 		case "delay":
 			cfg.DelayMin, cfg.DelayMax = 0, 0
 			if least, most, ok := strings.Cut(v, "-"); ok {

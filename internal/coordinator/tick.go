@@ -80,5 +80,5 @@ func (c *Coordinator) retentionOver(since time.Time) bool {
 // Due reports whether a Tick at that time may do anything. One that is not due
 // changes nothing but the time of State, so a journal need not keep it.
 func (c *Coordinator) Due(at time.Time) bool {
-	return c.started.IsZero() || len(c.quarantined) > 0 || !c.due.IsZero() && !at.Before(c.due)
+	return c.started.IsZero() || at.Before(c.now) || len(c.quarantined) > 0 || !c.due.IsZero() && !at.Before(c.due)
 }
