@@ -26,7 +26,6 @@ const (
 // TestIdleAgentSleeps: with a dormant Tor the agent wakes at most four times a minute, and it has never needed
 // more than 15 MiB. What the kernel counted is logged, for docs/PERFORMANCE.md.
 func TestIdleAgentSleeps(t *testing.T) {
-	t.Parallel()
 	host, err := rig.New(hostBinary, guestBinary, "disjoint")
 	if err != nil {
 		t.Fatal(err)
@@ -84,18 +83,20 @@ func TestIdleAgentSleeps(t *testing.T) {
 		}
 		return doc.Wakeups, contextSwitches(t, agent.PID())
 	}
+	began := time.Now()
 	wakeups, switches := read()
-	const window = time.Minute
+	t.Parallel() // only now: the other scenarios run while the agent sleeps, and whenever our turn comes the minute has begun
 	select {
-	case <-time.After(window):
+	case <-time.After(time.Until(began.Add(time.Minute))):
 	case <-agent.Done():
 		t.Fatalf("the agent ended: %v", agent.Err())
 	}
+	window := time.Since(began)
 	wakeupsAfter, switchesAfter := read()
 	resident := statusField(t, fmt.Sprintf("/proc/%d/status", agent.PID()), "VmHWM")
-	t.Logf("in %v with a dormant Tor: %d wake-ups by the agent's timer, %d switches of its threads; %d KiB resident at most", window, wakeupsAfter-wakeups, switchesAfter-switches, resident)
-	if n := wakeupsAfter - wakeups; n > maxWakeups {
-		t.Errorf("%d wake-ups in a minute, at most %d are promised", n, maxWakeups)
+	t.Logf("in %.0f s with a dormant Tor: %d wake-ups by the agent's timer, %d switches of its threads; %d KiB resident at most", window.Seconds(), wakeupsAfter-wakeups, switchesAfter-switches, resident)
+	if n := wakeupsAfter - wakeups; float64(n) > maxWakeups*window.Minutes() {
+		t.Errorf("%d wake-ups in %v, at most %d a minute are promised", n, window, maxWakeups)
 	}
 	if resident > maxResident {
 		t.Errorf("%d KiB resident, at most %d are promised", resident, maxResident)

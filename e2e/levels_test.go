@@ -245,3 +245,46 @@ func TestBudgetSpent(t *testing.T) {
 		t.Error("bob was led to a guard of alice's")
 	}
 }
+
+// TestDelay: the network provider sees changes, so a used guard is moved after a random time only, and a restart of the host draws no other
+// one. A guard that was never used is moved at once.
+func TestDelay(t *testing.T) {
+	const least = 10 * time.Second
+	p := newPair(t, setup{calm: true, noHost: true, protection: "delay: {least: 10s, most: 11s}\n",
+		plantA: planted(0, 1, guardListA), plantB: planted(0, 4, guardListB)})
+	host := p.startHost()
+	p.startAlice()
+	stop := keepBusy(t, p.b)
+	defer stop()
+	began := time.Now() // the conflict is seen later
+	p.startBob()
+	unused := network.Guards[guardListB].Fingerprint
+	if _, err := oracle.Await(p.ctx(least), p.b, "the unused guard given up, the used one kept", func(v oracle.View) bool {
+		return gone(v, unused) && slices.Contains(v.Primary, p.common.Fingerprint)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	delayed := func(s rig.Status) (due time.Time) {
+		for _, c := range s.Conflicts {
+			if c.Fingerprint == p.common.Fingerprint {
+				due = c.Due
+			}
+		}
+		return due
+	}
+	before := p.awaitStatus(least, "the time of the move", func(s rig.Status) bool { return !delayed(s).IsZero() })
+	p.restartHost(host, "")
+	after := p.awaitStatus(least, "the time of the move after a restart", func(s rig.Status) bool { return !delayed(s).IsZero() })
+	if !delayed(after).Equal(delayed(before)) {
+		t.Errorf("the move is due %v, before the restart %v", delayed(after), delayed(before))
+	}
+	if _, err := oracle.Await(p.ctx(40*time.Second), p.b, "the used guard given up", func(v oracle.View) bool {
+		return gone(v, p.common.Fingerprint)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took < least {
+		t.Errorf("the used guard was given up after %v, the least delay is %v", took, least)
+	}
+	p.aliceUntouched()
+}

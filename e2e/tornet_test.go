@@ -150,6 +150,7 @@ func use(t *testing.T, c *tornet.Client, isolation string) {
 // TestPlantedDuplicateIsReal shows that planting does what the other scenarios rely on: two clients carry streams over
 // the same guard, with the planted guards as their primaries, and one rejecting line gives it up.
 func TestPlantedDuplicateIsReal(t *testing.T) {
+	t.Parallel()
 	g := network.Guards
 	a := client(t, tornet.ClientConfig{Name: "plantA", Plant: g[0:3]})
 	b := client(t, tornet.ClientConfig{Name: "plantB", Plant: []*tornet.Relay{g[0], g[3], g[4]}})

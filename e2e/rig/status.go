@@ -80,6 +80,7 @@ type Conflict struct {
 	Since       time.Time `json:"since"`
 	State       string    `json:"state"`
 	Reason      string    `json:"reason"`
+	Due         time.Time `json:"due"` // when the newcomer will be told
 }
 
 // Acting tells whether a coordinator acts.
