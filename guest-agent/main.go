@@ -74,6 +74,12 @@ func newApp() *cli.App {
 				Action: withNames(func(c *cli.Context, cfg config.Config) error {
 					return leave(c.Context, c.App.Writer, cfg, c.Args().Slice())
 				})},
+			{Name: "fresh", Usage: "give a clone's Tor a new guard sample, once, while it is stopped", ArgsUsage: "[INSTANCE]",
+				Flags: []cli.Flag{configFlag, &cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, change nothing"},
+					&cli.BoolFlag{Name: "again", Usage: "also when it was done before"}},
+				Action: withNames(func(c *cli.Context, cfg config.Config) error {
+					return freshly(c.App.Writer, cfg, c.Args().Slice(), c.Bool("dry-run"), c.Bool("again"))
+				})},
 			{Name: "check-config", Usage: "report every fault of the configuration at once",
 				Flags:  []cli.Flag{configFlag},
 				Action: withConfig(func(c *cli.Context, cfg config.Config) error { return checkConfig(c.App.Writer, cfg) })},

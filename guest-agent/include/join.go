@@ -94,7 +94,7 @@ func (r *Result) makeInclude(s Site, text string) error {
 
 func (r *Result) addDropIn(s Site) error {
 	path := s.holder()
-	text, _, err := readFile(path)
+	text, _, err := ReadFile(path)
 	switch {
 	case err == nil && text == s.block():
 		return nil
@@ -125,7 +125,7 @@ func (r *Result) addBlock(s Site) error {
 	if made {
 		r.changed("copied %s to %s", path, copyPath)
 	}
-	if err := replace(path, s.block()+text, st.Mode().Perm(), owner(st)); err != nil {
+	if err := Replace(path, s.block()+text, st); err != nil {
 		return fmt.Errorf("add the include line to %s: %w", path, err)
 	}
 	r.changed("added the include line at the top of %s", path)
@@ -138,7 +138,7 @@ func readTorrc(s Site) (path, text string, st os.FileInfo, err error) {
 	if path, err = filepath.EvalSymlinks(s.Torrc); err != nil {
 		return "", "", nil, err
 	}
-	text, st, err = readFile(path)
+	text, st, err = ReadFile(path)
 	return path, text, st, err
 }
 
@@ -164,8 +164,8 @@ func without(text string, s Site) string {
 
 const backupSuffix = ".guardring-backup"
 
-// backupPaths are the names that backups of a file may have, in order.
-func backupPaths(path string) []string {
+// BackupPaths are the names that backups of a file may have, in order.
+func BackupPaths(path string) []string {
 	names := []string{path + backupSuffix}
 	for i := 2; i <= 9; i++ {
 		names = append(names, fmt.Sprintf("%s%s.%d", path, backupSuffix, i))
@@ -173,21 +173,29 @@ func backupPaths(path string) []string {
 	return names
 }
 
+// BackupName returns under which name a file's text is kept, or is to be, and
+// whether a copy with the same content is there. Nothing else ever has the name.
+func BackupName(path, text string) (name string, there bool, err error) {
+	for _, name := range BackupPaths(path) {
+		old, _, err := ReadFile(name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return name, false, nil
+		case err != nil:
+			return "", false, err
+		case old == text:
+			return name, true, nil
+		}
+	}
+	return "", false, fmt.Errorf("%d backups exist already: look at %s* and remove what you do not need", len(BackupPaths(path)), path+backupSuffix)
+}
+
 // backup copies the file beside itself under a free name, unless a copy with
 // the same content is there. An existing backup is never overwritten.
 func backup(path, text string, st os.FileInfo) (name string, made bool, err error) {
-	for _, name := range backupPaths(path) {
-		old, _, err := readFile(name)
-		if err == nil && old == text {
-			return name, false, nil
-		}
-		if err == nil {
-			continue
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			return "", false, err
-		}
-		return name, true, replace(name, text, st.Mode().Perm(), owner(st))
+	name, there, err := BackupName(path, text)
+	if err != nil || there {
+		return name, false, err
 	}
-	return "", false, fmt.Errorf("%d backups exist already: look at %s* and remove what you do not need", len(backupPaths(path)), path+backupSuffix)
+	return name, true, Replace(name, text, st)
 }

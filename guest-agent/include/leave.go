@@ -41,7 +41,7 @@ func Leave(s Site) (Result, error) {
 
 func (r *Result) dropDropIn(s Site) error {
 	path := s.holder()
-	text, _, err := readFile(path)
+	text, _, err := ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
@@ -60,13 +60,13 @@ func (r *Result) dropBlock(s Site) error {
 	}
 	restored := without(text, s)
 	if restored != text {
-		if err := replace(path, restored, st.Mode().Perm(), owner(st)); err != nil {
+		if err := Replace(path, restored, st); err != nil {
 			return fmt.Errorf("restore %s: %w", path, err)
 		}
 		r.changed("removed the include line from %s", path)
 	}
-	for _, name := range backupPaths(path) {
-		old, _, err := readFile(name)
+	for _, name := range BackupPaths(path) {
+		old, _, err := ReadFile(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

@@ -61,8 +61,8 @@ func (s Site) validate() error {
 	return errors.Join(errs...)
 }
 
-// readFile reads a regular file of at most maxFileSize bytes.
-func readFile(path string) (string, os.FileInfo, error) {
+// ReadFile reads a regular file of at most maxFileSize bytes.
+func ReadFile(path string) (string, os.FileInfo, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", nil, err

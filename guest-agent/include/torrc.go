@@ -35,7 +35,7 @@ func (w *walker) file(path string, depth int) error {
 	if w.files++; depth > maxDepth || w.files > maxFiles {
 		return fmt.Errorf("%s: includes are nested too deep or too many", path)
 	}
-	text, _, err := readFile(path)
+	text, _, err := ReadFile(path)
 	if err != nil {
 		return err
 	}

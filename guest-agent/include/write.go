@@ -15,7 +15,7 @@ import (
 
 // Read returns the include file's content and whether the file is there.
 func Read(path string) (text string, exists bool, err error) {
-	text, _, err = readFile(path)
+	text, _, err = ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", false, nil
 	}
@@ -34,10 +34,16 @@ func Write(path, text string) error {
 	if err != nil {
 		return fmt.Errorf("include file: %w (run guardring-guest join)", err)
 	}
-	if err := replace(path, text, st.Mode().Perm(), owner(st)); err != nil {
+	if err := Replace(path, text, st); err != nil {
 		return fmt.Errorf("write include file: %w", err)
 	}
 	return nil
+}
+
+// Replace puts a file in the place of another one, or of none, with the mode and
+// owner of like. It is there whole or not at all.
+func Replace(path, text string, like os.FileInfo) error {
+	return replace(path, text, like.Mode().Perm(), owner(like))
 }
 
 // ids is an owner; -1 leaves a part as it is.
