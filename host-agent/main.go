@@ -21,7 +21,7 @@ const program = "guardring"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if err := newApp().RunContext(ctx, os.Args); err != nil {
+	if err := run(ctx); err != nil {
 		var code exitCode
 		if errors.As(err, &code) {
 			os.Exit(int(code))
@@ -29,6 +29,12 @@ func main() {
 		hint.Print(os.Stderr, program, err)
 		os.Exit(1)
 	}
+}
+
+func run(ctx context.Context) error {
+	app := newApp()
+	app.Setup()
+	return app.RunContext(ctx, flagsFirst(app, os.Args))
 }
 
 // exitCode ends the program silently: everything was said already.
@@ -52,22 +58,29 @@ func newApp() *cli.App {
 			os.Exit(1)
 		},
 		Commands: []*cli.Command{
-			{Name: "run", Usage: "start server and coordinator as two processes, and restart one that died", Flags: settings(), Action: runBoth},
-			{Name: "serve", Usage: "serve each gateway its region and socket (SIGHUP reads the gateways anew)", Flags: settings(), Action: serve},
-			{Name: "coordinate", Usage: "compare the gateways' guards, or stand by for the coordinator that does", Flags: settings(), Action: coordinate},
+			{Name: "run", Usage: "start server and coordinator as two processes, and restart one that died", Flags: settings(), Action: alone(runBoth)},
+			{Name: "serve", Usage: "serve each gateway its region and socket (SIGHUP reads the gateways anew)", Flags: settings(), Action: alone(serve)},
+			{Name: "coordinate", Usage: "compare the gateways' guards, or stand by for the coordinator that does", Flags: settings(), Action: alone(coordinate)},
 			{Name: "status", Usage: "show who holds which guard, and whether all is well", Flags: append(settings(),
 				&cli.BoolFlag{Name: "json", Usage: "one JSON document"},
 				&cli.BoolFlag{Name: "check", Usage: "one line, and exit code 0 ok, 1 warning, 2 critical, 3 unknown"},
 				&cli.BoolFlag{Name: "watch", Usage: "show it anew every two seconds"},
-			), Action: status},
+			), Action: alone(status)},
+			{Name: "explain", Usage: "tell what was decided about a gateway or member, why, and what it cost", ArgsUsage: "GATEWAY[/INSTANCE]", Flags: append(settings(),
+				&cli.BoolFlag{Name: "json", Usage: "one JSON document"},
+			), Action: explain},
+			{Name: "allow", Usage: "let a gateway or member do once what its budgets keep waiting", ArgsUsage: "GATEWAY[/INSTANCE] --once", Flags: append(settings(),
+				&cli.BoolFlag{Name: "once", Usage: "needed, so that nobody thinks that it lasts"},
+			), Action: allow},
+			{Name: "replay", Usage: "decide again what a journal holds, and compare (default: the journal of the run directory)", ArgsUsage: "[FILE...]", Flags: settings(), Action: replay},
 			{Name: "ledger", Usage: "look into the coordinator's durable record, or replace it", Subcommands: []*cli.Command{
-				{Name: "show", Usage: "print the records, one JSON text a line", Flags: settings(), Action: ledgerShow},
-				{Name: "rebuild", Usage: "start a new epoch from the guests' publications (coordinators must be stopped)", Flags: settings(), Action: ledgerRebuild},
+				{Name: "show", Usage: "print the records, one JSON text a line", Flags: settings(), Action: alone(ledgerShow)},
+				{Name: "rebuild", Usage: "start a new epoch from the guests' publications (coordinators must be stopped)", Flags: settings(), Action: alone(ledgerRebuild)},
 			}},
 			simulateCommand(),
-			{Name: "check-config", Usage: "read the configuration and name every fault", Flags: settings(), Action: checkConfig},
-			{Name: "example-config", Usage: "print a commented configuration with the defaults", Action: exampleConfig},
-			{Name: "version", Usage: "print the version", Action: showVersion},
+			{Name: "check-config", Usage: "read the configuration and name every fault", Flags: settings(), Action: alone(checkConfig)},
+			{Name: "example-config", Usage: "print a commented configuration with the defaults", Action: alone(exampleConfig)},
+			{Name: "version", Usage: "print the version", Action: alone(showVersion)},
 		},
 	}
 }

@@ -104,9 +104,9 @@ func judgeConflict(c Conflict, problem reporter) {
 		if !c.Due.IsZero() {
 			when = ", it has more on " + date(c.Due)
 		}
-		problem(lasting, hintAllow(c.Newcomer), "%s; %s stays: its budget of forced changes is spent%s", text, c.Newcomer, when)
+		problem(lasting, hintAllow(c.Newcomer), "%s; %s stays: %s%s", text, c.Newcomer, orUnknown(c.Reason), when)
 	case ConflictUsed:
-		problem(OK, "", "%s; both were used before anybody knew, so a move would undo nothing: nobody is told", text)
+		problem(OK, "", "%s; nobody is told to move: %s", text, orUnknown(c.Reason))
 	case ConflictClone:
 		// Said of the member, once for all its guards.
 	case ConflictUnanswered:

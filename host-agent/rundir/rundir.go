@@ -34,6 +34,18 @@ func (d Dir) Coordinator(seat int) string {
 	return filepath.Join(string(d), "coordinator."+strconv.Itoa(seat)+suffix)
 }
 
+// Command is the socket at which coordinator 0 or 1 takes the operator's commands.
+// It has no suffix, so that it is not taken for a gateway's.
+func (d Dir) Command(seat int) string {
+	return filepath.Join(d.Host(), "coordinator."+strconv.Itoa(seat)+".command")
+}
+
+// Journal holds what the coordinators did, for replay.
+func (d Dir) Journal() string { return filepath.Join(d.Host(), "journal") }
+
+// History holds what was decided about each gateway.
+func (d Dir) History() string { return filepath.Join(d.Host(), "history") }
+
 // Gateways holds the sockets at which QEMUs and guest agents connect.
 func (d Dir) Gateways() string { return filepath.Join(string(d), "gateways") }
 

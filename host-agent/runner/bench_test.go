@@ -33,7 +33,7 @@ func benchmarkOrder(b *testing.B, parent string) {
 	b.Cleanup(func() { os.RemoveAll(dir) })
 	r.cfg.LedgerDir = dir
 	r.cfg.DoorbellBurst, r.cfg.DoorbellRate = 1<<30, 1e9 // the pace is not what is measured
-	r.cfg.LedgerBurst, r.cfg.LedgerRate = 1<<30, 1e9
+	r.cfg.LedgerBurst, r.cfg.LedgerRate, r.cfg.JournalSize = 1<<30, 1e9, 1<<30
 	r.coordinate("")
 	r.actingDocument()
 	one, two := r.guest("a"), r.guest("b")

@@ -129,8 +129,9 @@ func (r *runner) adopt(d dialled) error {
 	old := r.links[name]
 	same := old != nil && old.epoch == l.epoch
 	l.budget = rate.NewLimiter(rate.Limit(r.cfg.LedgerRate), r.cfg.LedgerBurst)
+	l.paper = r.cfg.paper()
 	if old != nil {
-		l.budget = old.budget
+		l.budget, l.paper = old.budget, old.paper
 		old.close()
 	}
 	r.links[name] = l

@@ -1,6 +1,8 @@
 package runner
 
 import (
+	"slices"
+
 	"guardring/host-agent/report"
 	"guardring/internal/coordinator"
 	"guardring/shmproto"
@@ -128,13 +130,13 @@ func conflictState(c coordinator.ConflictStatus, p coordinator.Policy, mover coo
 		return report.ConflictUnanswered
 	case !c.Told.IsZero():
 		return report.ConflictOrdered
-	case c.Reason == coordinator.ReasonUsedBoth || c.Reason == coordinator.ReasonAlreadyUsed:
+	case slices.Contains([]string{coordinator.ReasonUsedBoth, coordinator.ReasonUsed, coordinator.ReasonAlreadyUsed}, c.Reason):
 		return report.ConflictUsed
 	case c.Reason == coordinator.ReasonClone:
 		return report.ConflictClone
 	case p == coordinator.PolicyObserve:
 		return report.ConflictObserved
-	case c.Reason == coordinator.ReasonBudget:
+	case c.Reason == coordinator.ReasonBudget || c.Reason == coordinator.ReasonCaused:
 		return report.ConflictBudget
 	case c.Reason == coordinator.ReasonDelayed:
 		return report.ConflictDelayed

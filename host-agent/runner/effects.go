@@ -21,15 +21,26 @@ import (
 var point = killpoint.Here
 
 // step gives one event to the core, if we act, and does what it says. The event
-// is of the named gateway, "" for none. saved: the ledger was written for it, or
-// was to be.
-func (r *runner) step(e coordinator.Event, gateway string) (saved bool) {
+// is of the named gateway, "" for none. done: whatever it led to is durable.
+func (r *runner) step(e coordinator.Event, gateway string) (ready coordinator.Ready, done bool) {
 	if !r.acting() {
-		return false
+		return coordinator.Ready{}, false
 	}
-	ready := r.core.Step(e)
+	tick, isTick := e.(coordinator.Tick)
+	kept := !isTick || r.core.Due(tick.At)
+	if kept {
+		r.prepare()
+	}
+	core := r.core
+	ready = core.Step(e)
 	r.perform(ready, gateway)
-	return len(ready.Save) > 0
+	if r.core != core {
+		return ready, false // it was thrown away with what it decided
+	}
+	if kept {
+		r.record(e, ready, gateway)
+	}
+	return ready, true
 }
 
 // perform does a Ready in its order: ledger durable, orders in our seat, rings,
@@ -60,6 +71,7 @@ func (r *runner) perform(ready coordinator.Ready, gateway string) {
 	}
 	for _, n := range ready.Notices {
 		r.tell(n, gateway)
+		r.note(n, gateway)
 	}
 }
 

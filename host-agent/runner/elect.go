@@ -151,6 +151,7 @@ func (r *runner) begun() {
 	for _, so := range r.core.Orders() {
 		r.write(so)
 	}
+	r.verify()
 	for _, l := range r.sorted() {
 		r.introduce(l)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -76,6 +77,33 @@ func TestChurn(t *testing.T) {
 	if self.LedgerBytes > 1<<20 {
 		t.Errorf("ledger of %d bytes", self.LedgerBytes)
 	}
+	// What it makes us write down is bounded, and pushes out nobody else's.
+	if !has(r.decisions("b"), "joined") {
+		t.Error("the other gateway's history is gone")
+	}
+	if n := fileBytes(t, filepath.Join(r.cfg.RunDir, "host")); n > 2<<20 {
+		t.Errorf("%d bytes of journal and history", n)
+	}
+	r.replayAll()
+}
+
+// fileBytes is the size of all regular files below dir.
+func fileBytes(t *testing.T, dir string) (n int64) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		st, err := d.Info()
+		if err == nil {
+			n += st.Size()
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // TestCompactionFails: a ledger that cannot be compacted goes on, and says so at
@@ -83,7 +111,7 @@ func TestChurn(t *testing.T) {
 func TestCompactionFails(t *testing.T) {
 	r := newRig(t, coordinator.PolicyDisjoint, "a")
 	r.cfg.DoorbellBurst, r.cfg.DoorbellRate = 1<<30, 1e9
-	r.cfg.LedgerBurst, r.cfg.LedgerRate = 1<<30, 1e9
+	r.cfg.LedgerBurst, r.cfg.LedgerRate, r.cfg.JournalSize = 1<<30, 1e9, 1<<30
 	p := r.coordinate("")
 	file := r.actingDocument().Self.LedgerFile
 	if err := os.MkdirAll(filepath.Join(r.cfg.LedgerDir, file+".tmp", "in-the-way"), 0o700); err != nil {

@@ -30,7 +30,8 @@ type link struct {
 	missing int                         // how often in a row its socket was not there
 	told    *seat                       // what the core was told of the guest seat; nil: nothing
 	budget  *rate.Limiter               // of steps that the ledger is written for
-	owed    bool                        // was left alone because the budget was used up
+	paper   *rate.Limiter               // of bytes in the journal
+	owed    bool                        // was left alone because one of the two was used up
 }
 
 // attach makes a link of a connected client and starts its two goroutines. They

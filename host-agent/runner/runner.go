@@ -5,11 +5,17 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
+	"guardring/host-agent/consensusfile"
+	"guardring/host-agent/journal"
 	"guardring/host-agent/ledger"
 	"guardring/host-agent/report"
 	"guardring/host-agent/rundir"
@@ -37,11 +43,15 @@ type runner struct {
 	wake     chan *link
 	dialled  chan dialled
 	requests chan chan report.Document
+	commands chan asked
 
 	// While acting (and while taking over), else nil.
 	core    *coordinator.Coordinator
 	book    *ledger.Ledger
 	history ledger.History
+
+	verification verification
+	records      records
 
 	publication shmproto.Publication // scratch
 	bookError   string               // why nothing can be made durable
@@ -88,37 +98,48 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	r := &runner{
 		cfg: cfg, log: log, dir: dir, since: time.Now(),
 		links: map[string]*link{}, dials: map[string]*dial{}, speeches: map[string]*speech{},
-		wake: make(chan *link, 64), dialled: make(chan dialled, 16), requests: make(chan chan report.Document),
+		wake: make(chan *link, 64), dialled: make(chan dialled, 16), requests: make(chan chan report.Document), commands: make(chan asked),
+		records: records{journal: journal.New(rundir.Dir(cfg.RunDir).Journal(), cfg.JournalSize), foreign: map[string]*rate.Limiter{}, faults: map[string]string{}},
+	}
+	if cfg.Consensus != "" {
+		r.verification.file = consensusfile.New(cfg.Consensus)
 	}
 	_, _ = rand.Read(r.seed[:]) // never fails (crypto/rand)
 	if err := r.openBoard(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
 	defer r.closeAll()
-	status, err := r.listenStatus()
+	status, err := r.listen(rundir.Dir.Coordinator, r.cfg.StatusMode)
 	if err != nil {
 		return err
 	}
-	statusCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	served := make(chan error, 1)
-	go func() { served <- status.Serve(statusCtx, r.document) }()
-	defer func() { cancel(); <-served }()
+	command, err := r.listen(rundir.Dir.Command, 0o600)
+	if err != nil {
+		_ = status.Close()
+		return err
+	}
+	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	served := make(chan error, 2)
+	var servers sync.WaitGroup
+	servers.Go(func() { served <- status.Serve(serving, r.document) })
+	servers.Go(func() { served <- command.ServeAnswers(serving, r.ask) })
+	defer func() { cancel(); servers.Wait() }()
 	return r.loop(ctx, served)
 }
 
-// listenStatus takes the socket of our seat's number. A server that was restarted
+// listen takes the socket of our seat's number. A server that was restarted
 // without its descriptors has given the seats anew: then the other coordinator
 // may still have that socket, and the other number is free.
-func (r *runner) listenStatus() (*statussock.Listener, error) {
-	status, err := statussock.Listen(r.runDir().Coordinator(r.board.seat), r.cfg.StatusMode)
+func (r *runner) listen(path func(d rundir.Dir, seat int) string, mode fs.FileMode) (*statussock.Listener, error) {
+	l, err := statussock.Listen(path(r.runDir(), r.board.seat), mode)
 	if err == nil {
-		return status, nil
+		return l, nil
 	}
-	status, err2 := statussock.Listen(r.runDir().Coordinator(1-r.board.seat), r.cfg.StatusMode)
+	l, err2 := statussock.Listen(path(r.runDir(), 1-r.board.seat), mode)
 	if err2 != nil {
 		return nil, errors.Join(err, err2)
 	}
-	return status, nil
+	return l, nil
 }
 
 func (c Config) core(e shmproto.Epoch, seed [16]byte) coordinator.Config {
@@ -187,8 +208,7 @@ func (r *runner) loop(ctx context.Context, served chan error) error {
 			r.elect(election.Stop{})
 			return nil
 		case err := <-served:
-			served <- err
-			return fmt.Errorf("status socket: %w", err)
+			return fmt.Errorf("socket: %w", err)
 		case l := <-r.wake:
 			if r.links[l.name] == l {
 				r.look(l)
@@ -202,10 +222,13 @@ func (r *runner) loop(ctx context.Context, served chan error) error {
 			r.watch()
 			r.step(coordinator.Tick{At: now}, "")
 		case now := <-rescan.C:
+			r.verify()
 			r.lookAll()
 			r.summarise(now)
 		case answer := <-r.requests:
 			answer <- r.describe()
+		case a := <-r.commands:
+			a.answer <- r.command(a.request)
 		}
 	}
 }
@@ -228,6 +251,7 @@ func (r *runner) closeAll() {
 	if r.book != nil {
 		_ = r.book.Close()
 	}
+	r.records.journal.End()
 	if r.board != nil {
 		_ = r.board.client.Close()
 	}

@@ -21,6 +21,7 @@ func (r *runner) describe() report.Document {
 		Term: uint64(r.machine.Lease().Term), Policy: string(r.cfg.Policy), LedgerError: r.bookError,
 		Doorbells: r.rung.Load(), Orders: r.ordered, Publications: r.published,
 	}
+	self.JournalError, self.ConsensusError, self.ConsensusGuards = r.records.fault(), r.verification.fault, len(r.verification.facts)
 	if blocked := r.machine.Blocked(); blocked != "" {
 		self.LedgerError = blocked
 	}

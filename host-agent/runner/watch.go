@@ -94,7 +94,7 @@ func (r *runner) present(l *link, s seat) bool {
 	}
 	l.told = &s
 	l.known = [shmproto.MaxMembers]bool{}
-	r.paid(l, r.step(coordinator.GatewaySeen{At: time.Now(), Gateway: l.name, Present: s.held}, l.name))
+	r.stepOf(l, coordinator.GatewaySeen{At: time.Now(), Gateway: l.name, Present: s.held})
 	return true
 }
 
@@ -126,29 +126,30 @@ func (r *runner) read(l *link, attachment, highest shmproto.Attachment) bool {
 			// Of an earlier holder of the seat, or of one that is not told yet.
 		case err == nil:
 			r.published++
-			r.paid(l, r.step(coordinator.Published{At: time.Now(), Gateway: l.name, Slot: slot, Publication: &r.publication}, l.name))
+			r.stepOf(l, coordinator.Published{At: time.Now(), Gateway: l.name, Slot: slot, Publication: &r.publication})
 		case errors.As(err, &bad):
 			r.violated(l.name, bad)
-			r.paid(l, r.step(coordinator.Violated{At: time.Now(), Gateway: l.name, Slot: slot, Reason: bad.Reason}, l.name))
+			r.stepOf(l, coordinator.Violated{At: time.Now(), Gateway: l.name, Slot: slot, Reason: bad.Reason})
 		}
 		// Empty and fenced slots say nothing; the last good one stays.
 	}
 	return true
 }
 
-// affords reports whether the gateway may make us write the ledger once more,
-// and else has it looked at again at a later tick.
+// affords reports whether the gateway may make us write ledger and journal once
+// more, and else has it looked at again at a later tick.
 func (r *runner) affords(l *link) bool {
-	if l.budget.Tokens() >= 1 {
+	if l.budget.Tokens() >= 1 && l.paper.Tokens() >= 1 {
 		return true
 	}
 	l.owed = true
 	return false
 }
 
-// paid charges a gateway for a step for which the ledger was written.
-func (r *runner) paid(l *link, saved bool) {
-	if saved {
+// stepOf is step for an event of a gateway, which is charged if the ledger was
+// written for it, or was to be.
+func (r *runner) stepOf(l *link, e coordinator.Event) {
+	if ready, _ := r.step(e, l.name); len(ready.Save) > 0 {
 		l.budget.Reserve()
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -22,6 +23,7 @@ func (h *harness) stepCore(e Event) Ready {
 	}
 	if h.twin == nil || h.steps%h.mirror == 0 {
 		h.twin = resumed(h.t, h.core)
+		h.record, h.player = Recorder{}, &Player{core: resumed(h.t, h.core), shown: map[slotKey][]json.RawMessage{}}
 		if !reflect.DeepEqual(h.core, h.twin) {
 			h.t.Fatalf("what was resumed differs from what was written")
 		}
@@ -41,6 +43,15 @@ func (h *harness) stepCore(e Event) Ready {
 		before.now = h.core.now
 		if len(r.Save)+len(r.Orders)+len(r.Notices) > 0 || !reflect.DeepEqual(before, h.core) {
 			h.t.Fatalf("%s was not due and changed something: %+v", e, r)
+		}
+	}
+	if !idle {
+		line, err := h.record.Line(e, r)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		if _, _, err := h.player.Play(line); err != nil {
+			h.t.Fatalf("replay: %v of\n%s", err, line)
 		}
 	}
 	if !reflect.DeepEqual(h.core, h.twin) {
@@ -117,6 +128,41 @@ func subnetKey(t *testing.T, addr string) Key {
 		t.Fatalf("%s is in no network", addr)
 	}
 	return k
+}
+
+func TestReplayTellsADifference(t *testing.T) {
+	h := newHarness(t, Config{Policy: PolicyDisjoint})
+	begin := h.core.Checkpoint()
+	var record Recorder
+	tor := randomTor(rand.New(rand.NewPCG(1, 2)), "gw", 20, 60)
+	var lines []string
+	for _, e := range []Event{GatewaySeen{At: testStart, Gateway: "gw", Present: true}, Published{At: testStart, Gateway: "gw", Publication: &tor.pub}} {
+		line, err := record.Line(e, h.core.Step(e))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, string(line))
+	}
+	play := func(lines ...string) (err error) {
+		p, err := NewPlayer(begin)
+		for i := 0; i < len(lines) && err == nil; i++ {
+			_, _, err = p.Play([]byte(lines[i]))
+		}
+		return err
+	}
+	if err := play(lines...); err != nil {
+		t.Fatal(err)
+	}
+	var diff *Difference
+	if err := play(lines[0], strings.Replace(lines[1], `"joined"`, `"left"`, 1)); !errors.As(err, &diff) || diff.What != "notices" || !strings.Contains(diff.Now, "joined") {
+		t.Errorf("another notice: %v", err)
+	}
+	for _, bad := range []string{"{", `{"kind":"order"}`, `{"kind":"published","event":{}}`, `{"kind":"published","event":{"Slot":8,"Publication":{}}}`,
+		`{"kind":"published","event":{"Publication":{}},"kept":true,"changed":{"3":{}}}`} {
+		if err := play(bad); err == nil || errors.As(err, &diff) {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
 }
 
 func TestResumeRefuses(t *testing.T) {

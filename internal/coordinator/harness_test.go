@@ -54,6 +54,8 @@ type harness struct {
 	// do the same; 0: none. See checkpoint_test.go.
 	mirror int
 	twin   *Coordinator
+	record Recorder // what player plays
+	player *Player
 	steps  int
 }
 

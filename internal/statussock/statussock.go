@@ -1,14 +1,18 @@
 // Package statussock hands one JSON document to whoever connects to a unix
 // socket, and fetches such a document. It is what `status` commands and
-// monitoring read; it has no requests and no state.
+// monitoring read; it has no state. A socket may also answer a question, one line
+// per connection (ServeAnswers, Ask): commands of the operator.
 //
-// Trust: who may read is decided by the socket's mode and directory. A reader
-// may be slow, silent or hostile: it is never read from, is written to with a
+// Trust: who may read or ask is decided by the socket's mode and directory. A
+// reader may be slow, silent or hostile: no more than one bounded line is read
+// from it, and only where questions are answered; it is written to with a
 // deadline, and only a few are served at once. The fetching side trusts the
 // socket's owner but bounds size and time.
 package statussock
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,6 +33,7 @@ const (
 	maxReaders  = 8                // documents being written at once; more wait in the socket's queue
 	writeTime   = 5 * time.Second  // for one reader to take the whole document
 	acceptPause = time.Second      // after the system ran out of descriptors
+	maxQuestion = 4096             // bytes of one question
 	maxDocument = 64 * 1024 * 1024 // bytes that Fetch accepts
 )
 
@@ -126,6 +131,24 @@ func removeStale(path string) error {
 
 // Serve answers connections until ctx ends. See the function Serve.
 func (l *Listener) Serve(ctx context.Context, document func() any) error {
+	return l.serve(ctx, func(*net.UnixConn) (any, error) { return document(), nil })
+}
+
+// ServeAnswers is Serve for a socket that is asked: answer gets the line that a
+// client sent, without the newline. A client that sends no whole line in time, or
+// a longer one, gets no answer.
+func (l *Listener) ServeAnswers(ctx context.Context, answer func(question []byte) any) error {
+	return l.serve(ctx, func(c *net.UnixConn) (any, error) {
+		_ = c.SetReadDeadline(time.Now().Add(writeTime))
+		line, err := bufio.NewReader(io.LimitReader(c, maxQuestion)).ReadBytes('\n')
+		if err != nil {
+			return nil, err
+		}
+		return answer(bytes.TrimSpace(line)), nil
+	})
+}
+
+func (l *Listener) serve(ctx context.Context, document func(*net.UnixConn) (any, error)) error {
 	defer os.Remove(l.path)
 	var writers sync.WaitGroup
 	defer writers.Wait()
@@ -166,12 +189,16 @@ func outOfDescriptors(err error) bool {
 
 // write sends one document. An error is the reader's own loss: it sees a
 // document that ends early.
-func write(ctx context.Context, c *net.UnixConn, document func() any) {
+func write(ctx context.Context, c *net.UnixConn, document func(*net.UnixConn) (any, error)) {
 	defer c.Close()
-	stop := context.AfterFunc(ctx, func() { _ = c.SetWriteDeadline(time.Now()) })
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Now()) })
 	defer stop()
+	d, err := document(c)
+	if err != nil {
+		return
+	}
 	_ = c.SetWriteDeadline(time.Now().Add(writeTime))
-	b, err := json.Marshal(document())
+	b, err := json.Marshal(d)
 	if err != nil {
 		b, _ = json.Marshal(map[string]string{"error": err.Error()})
 	}
@@ -181,6 +208,20 @@ func write(ctx context.Context, c *net.UnixConn, document func() any) {
 // Fetch reads the document from the socket at path, all within timeout. what
 // names the program that should be listening, for the error's hint.
 func Fetch(path, what string, timeout time.Duration) ([]byte, error) {
+	return exchange(path, what, nil, timeout)
+}
+
+// Ask sends a question, as one line of JSON, to a socket that ServeAnswers serves,
+// and returns the answer. See Fetch.
+func Ask(path, what string, question any, timeout time.Duration) ([]byte, error) {
+	line, err := json.Marshal(question)
+	if err != nil {
+		return nil, err
+	}
+	return exchange(path, what, append(line, '\n'), timeout)
+}
+
+func exchange(path, what string, question []byte, timeout time.Duration) ([]byte, error) {
 	deadline := time.Now().Add(timeout)
 	c, err := net.DialTimeout("unix", path, timeout)
 	switch {
@@ -194,8 +235,13 @@ func Fetch(path, what string, timeout time.Duration) ([]byte, error) {
 		return nil, fmt.Errorf("ask %s at %s: %w", what, path, err)
 	}
 	defer c.Close()
-	if err := c.SetReadDeadline(deadline); err != nil {
+	if err := c.SetDeadline(deadline); err != nil {
 		return nil, fmt.Errorf("ask %s at %s: %w", what, path, err)
+	}
+	if len(question) > 0 {
+		if _, err := c.Write(question); err != nil {
+			return nil, fmt.Errorf("ask %s at %s: %w", what, path, err)
+		}
 	}
 	b, err := io.ReadAll(io.LimitReader(c, maxDocument+1))
 	switch {
