@@ -154,7 +154,7 @@ func TestReplayTellsADifference(t *testing.T) {
 		t.Fatal(err)
 	}
 	var diff *Difference
-	if err := play(lines[0], strings.Replace(lines[1], `"joined"`, `"left"`, 1)); !errors.As(err, &diff) || diff.What != "notices" || !strings.Contains(diff.Now, "joined") {
+	if err := play(lines[0], strings.Replace(lines[1], `"kind":"joined"`, `"kind":"left"`, 1)); !errors.As(err, &diff) || diff.What != "notices" || !strings.Contains(diff.Now, `"kind":"joined"`) {
 		t.Errorf("another notice: %v", err)
 	}
 	for _, bad := range []string{"{", `{"kind":"order"}`, `{"kind":"published","event":{}}`, `{"kind":"published","event":{"Slot":8,"Publication":{}}}`,
