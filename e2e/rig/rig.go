@@ -222,6 +222,17 @@ func (r *Rig) Status(ctx context.Context) (Status, json.RawMessage, error) {
 	return s, json.RawMessage(stdout.Bytes()), nil
 }
 
+// Guardring runs a command of the host with the host's configuration, and returns what it prints.
+func (r *Rig) Guardring(ctx context.Context, command string, args ...string) (string, error) {
+	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, r.Host, append([]string{command, "--config", r.ConfigFile()}, args...)...)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("guardring %s %v: %w: %s", command, args, err, stderr.Bytes())
+	}
+	return stdout.String(), nil
+}
+
 // tail is the end of a log, for error messages.
 func (r *Rig) tail(name string) string {
 	b, err := os.ReadFile(r.LogFile(name))
