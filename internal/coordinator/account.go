@@ -256,7 +256,9 @@ func (c *Coordinator) allowed(e Allowed) {
 // clockBack mends what is ahead of the clock, after the host's clock was set
 // back: else a budget would not grow before the time that it was set back from.
 func (c *Coordinator) clockBack() {
+	c.schedule(c.now) // what was scheduled may be far ahead now
 	for _, m := range c.members {
+		notAfter(&m.nextTry, c.now.Add(c.cfg.RetryAfter<<c.cfg.Tries))
 		if a := m.account; a != nil {
 			ahead := false
 			for _, k := range []*Bucket{&a.NewClaims, &a.SampleChanges, &a.ForcedUnused, &a.ForcedUsed} {

@@ -11,11 +11,13 @@ import (
 
 // Every fault of a configuration is reported at once.
 func TestConfigFaults(t *testing.T) {
-	_, err := New(Config{Policy: "both", Retention: -time.Hour, MaxClaims: 61, MaxExclusions: 21, Tries: -1})
+	_, err := New(Config{Policy: "both", Retention: -time.Hour, MaxClaims: 61, MaxExclusions: 21, Tries: -1,
+		DelayMin: time.Hour, DelayMax: time.Minute, Budgets: Budgets{NewClaims: Budget{Join: 3, Burst: 3}, CausedWithin: -1}})
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{`policy "both"`, "retention -1h", "61 claims", "21 exclusions", "-1 tries"} {
+	for _, want := range []string{`policy "both"`, "retention -1h", "61 claims", "21 exclusions", "-1 tries",
+		"budget new-claims of 3 at join, one each 0s", "because of one gateway within -1ns", "delay 1h0m0s to 1m0s"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error lacks %q: %v", want, err)
 		}

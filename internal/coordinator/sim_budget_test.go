@@ -2,8 +2,11 @@ package coordinator
 
 import (
 	"slices"
+	"strconv"
 	"testing"
 	"time"
+
+	"guardring/shmproto"
 )
 
 // spending is what the simulation notes of each member, apart from the
@@ -151,5 +154,90 @@ func TestBucket(t *testing.T) {
 	take(-4999*time.Hour, false)
 	if next := k.next(b, back); !next.Equal(back.Add(2 * time.Hour)) {
 		t.Fatalf("next at %v", next)
+	}
+}
+
+// publishes has a gateway of one member show guards, each of them primary, some of
+// them in use.
+func publishes(h *harness, at time.Time, gateway string, seq int, inUse int, guards ...int) Ready {
+	p := &shmproto.Publication{Attachment: 1, Incarnation: 1, Seq: shmproto.Seq(seq), Member: "default",
+		State: shmproto.MemberPresent, Selection: shmproto.SelectionDefault, NumPrimary: 1, PassPercent: 100}
+	for i, n := range guards {
+		g := shmproto.Guard{Fingerprint: fp(n), Flags: shmproto.GuardListed | shmproto.GuardFiltered}
+		if i == 0 {
+			g.Flags |= shmproto.GuardPrimary
+		}
+		if i < inUse {
+			g.Flags |= shmproto.GuardInUse
+		}
+		p.Guards = append(p.Guards, g)
+	}
+	return h.step(Published{At: at, Gateway: gateway, Publication: p})
+}
+
+// The host's clock is set back by a year: what was spent in what is now the future
+// does not keep a budget empty for longer than it would be anyway, and a delay does
+// not grow.
+func TestClockSetBack(t *testing.T) {
+	h := newHarness(t, Config{Policy: PolicyDisjoint})
+	late := testStart.Add(year)
+	publishes(h, late, "a", 1, 1, 1, 2, 3)
+	publishes(h, late, "b", 1, 1, 1, 2, 3, 4, 5)
+	h.step(Tick{late.Add(6 * time.Hour)}) // the order is given, and paid
+	b := h.core.byName[Member{"b", "default"}]
+	if left, _ := h.core.left(b, BudgetForcedUsed); left != 0 || len(b.exclusions) == 0 {
+		t.Fatalf("%d left after an order of %d exclusions", left, len(b.exclusions))
+	}
+	publishes(h, late.Add(7*time.Hour), "c", 1, 1, 1, 2, 3, 4, 5, 6, 7) // delayed
+	c := h.core.byName[Member{"c", "default"}]
+
+	h.step(Tick{testStart})
+	if _, next := h.core.left(b, BudgetForcedUsed); next.After(testStart.Add(60 * day)) {
+		t.Errorf("the next token comes at %v", next)
+	}
+	for _, cl := range c.claims {
+		if cl.due.After(testStart.Add(6 * time.Hour)) {
+			t.Errorf("%s is due at %v", keyName(cl.key), cl.due)
+		}
+	}
+	r := h.step(Tick{testStart.Add(6 * time.Hour)})
+	if !slices.ContainsFunc(r.Orders, func(o SlotOrder) bool { return o.Gateway == "c" }) {
+		t.Errorf("c was not told: %v", r.Orders)
+	}
+	// It was set back while no coordinator ran.
+	h.start()
+	h.step(Tick{testStart.Add(-year)})
+	b = h.core.byName[Member{"b", "default"}]
+	if _, next := h.core.left(b, BudgetForcedUsed); next.After(testStart.Add(60*day - year)) {
+		t.Errorf("after a restart the next token comes at %v", next)
+	}
+}
+
+// The delay is between its bounds, differs, and is another one with another seed.
+func TestDelay(t *testing.T) {
+	drawn := func(seed byte) (at []time.Duration) {
+		h := newHarness(t, Config{Policy: PolicyDisjoint, Levels: RelayOnly, Seed: [16]byte{seed}})
+		h.deep = false
+		publishes(h, testStart, "a", 1, 1, 1, 2, 3)
+		for i := range 50 {
+			gateway := "b" + strconv.Itoa(i)
+			publishes(h, testStart, gateway, 1, 1, 1, 100+4*i, 101+4*i, 102+4*i, 103+4*i)
+			at = append(at, h.core.byName[Member{gateway, "default"}].claims[0].due.Sub(testStart))
+		}
+		return at
+	}
+	one, two := drawn(1), drawn(2)
+	least, most := slices.Min(one), slices.Max(one)
+	if least < 10*time.Minute || most >= 6*time.Hour {
+		t.Errorf("delays from %v to %v", least, most)
+	}
+	if most-least < 3*time.Hour {
+		t.Errorf("50 delays are all between %v and %v", least, most)
+	}
+	if slices.Equal(one, two) {
+		t.Error("another seed draws the same delays")
+	}
+	if !slices.Equal(one, drawn(1)) {
+		t.Error("the same seed draws other delays")
 	}
 }
