@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"guardring/e2e/oracle"
 	"guardring/e2e/tornet"
 )
 
@@ -28,9 +29,16 @@ type newcomer struct {
 
 func newNewcomer(t *testing.T, gate string) *newcomer {
 	t.Helper()
+	return newNewcomerWith(t, gate, network.Guards[2])
+}
+
+// newNewcomerWith has bob begin with another guard. The host's delay is the default: it must not count behind a closed gate.
+func newNewcomerWith(t *testing.T, gate string, first *tornet.Relay) *newcomer {
+	t.Helper()
 	g := network.Guards
 	p := newPair(t, setup{
-		common: g[2], plantA: []*tornet.Relay{g[0], g[1], g[2]}, plantB: []*tornet.Relay{g[2], g[3], g[4]}, calm: true, noHost: true,
+		common: g[2], plantA: []*tornet.Relay{g[0], g[1], g[2]}, plantB: []*tornet.Relay{first, g[3], g[4]}, calm: true, noHost: true,
+		protection: "delay: {least: 10m, most: 6h}\n",
 		bobOptions: gate, bobTail: "FetchDirInfoEarly 1\nFetchDirInfoExtraEarly 1\n",
 	})
 	n := &newcomer{pair: p}
@@ -305,6 +313,24 @@ func TestGateMovesBeforeTraffic(t *testing.T) {
 	n.await(20*time.Second, "the agent started again", func() bool { return n.gate().State == "open" })
 	if n.unattached() {
 		t.Error("the gate closed a second time")
+	}
+}
+
+// TestGateOfAClearNewcomer: a newcomer without a duplicate is answered, too, and moves nothing.
+func TestGateOfAClearNewcomer(t *testing.T) {
+	n := newNewcomerWith(t, "join-gate: closed\n", network.Guards[5])
+	n.startBob()
+	n.awaitClosed()
+	w := n.witness()
+	end := n.begin()
+	n.await(10*time.Second, "the waiting stream", n.waits)
+	n.act()
+	n.goes(end)
+	n.clear(w)
+	n.passed("answered")
+	v, err := oracle.Look(n.b)
+	if err != nil || !slices.Equal(v.Primary[:3], fingerprints([]*tornet.Relay{network.Guards[5], network.Guards[3], network.Guards[4]})) {
+		t.Errorf("bob's primary guards are %v, %v: nothing had to move", v.Primary, err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -29,6 +30,8 @@ type fakeTor struct {
 	requests []string
 	or       []string          // ReachableORAddresses
 	circuits map[string]string // ID: first hop
+	gate     bool              // __LeaveStreamsUnattached
+	waiting  []string          // streams that are attached to no circuit
 	hang     bool              // answers nothing
 	refuse   bool              // refuses SETCONF
 	onSet    func()            // called after a SETCONF, before its answer
@@ -119,6 +122,10 @@ func (f *fakeTor) answer(line string) string {
 	case "GETCONF":
 		var lines []string
 		for key := range strings.FieldsSeq(rest) {
+			if key == "__LeaveStreamsUnattached" && f.gate {
+				lines = append(lines, key+"=1")
+				continue
+			}
 			if key != "ReachableORAddresses" || len(f.or) == 0 {
 				lines = append(lines, key)
 				continue
@@ -137,6 +144,13 @@ func (f *fakeTor) answer(line string) string {
 		if f.refuse {
 			return "513 Unacceptable option value: no\r\n"
 		}
+		if strings.HasPrefix(rest, "__LeaveStreamsUnattached") {
+			f.gate = word == "SETCONF"
+			if f.onSet != nil {
+				f.onSet()
+			}
+			return "250 OK\r\n650-CONF_CHANGED\r\n650-__LeaveStreamsUnattached=x\r\n650 OK\r\n"
+		}
 		f.or = nil
 		for part := range strings.SplitSeq(rest, "ReachableORAddresses=\"") {
 			if v, _, ok := strings.Cut(part, "\""); ok && v != "" {
@@ -149,6 +163,14 @@ func (f *fakeTor) answer(line string) string {
 			f.onSet()
 		}
 		return "250 OK\r\n650-CONF_CHANGED\r\n650-ReachableORAddresses=x\r\n650 OK\r\n"
+	case "ATTACHSTREAM":
+		id, circuit, _ := strings.Cut(rest, " ")
+		if i := slices.Index(f.waiting, id); i < 0 || circuit != "0" {
+			return "552 Unknown stream \"" + id + "\"\r\n"
+		} else {
+			f.waiting = slices.Delete(f.waiting, i, i+1)
+		}
+		return "250 OK\r\n"
 	case "CLOSECIRCUIT":
 		id, _, _ := strings.Cut(rest, " ")
 		first, ok := f.circuits[id]
@@ -197,7 +219,14 @@ func (f *fakeTor) info(key string) string {
 		}
 		return data(lines)
 	case key == "stream-status":
-		return one("")
+		var lines []string
+		for _, id := range f.waiting {
+			lines = append(lines, id+" NEW 0 example.com:80")
+		}
+		if len(lines) == 0 {
+			return one("")
+		}
+		return data(lines)
 	case key == "ns/all":
 		var lines []string
 		for n := range fakeGuards {
@@ -235,6 +264,16 @@ func (f *fakeTor) asked(words ...string) []string {
 		}
 	}
 	return out
+}
+
+// awaitRequest waits until the fake was asked exactly this.
+func awaitRequest(t *testing.T, f *fakeTor, request string) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !slices.Contains(f.asked(request), request); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("never asked %q", request)
+		}
+	}
 }
 
 func (f *fakeTor) set(change func()) {
