@@ -35,7 +35,7 @@ type hostile struct {
 type target struct {
 	relay   int
 	share   float64 // of the guard weight that is barred, or asked about
-	classes []int
+	classes []class // what it bars
 	addrs   []netip.AddrPort
 	ids     [][32]byte
 }
@@ -76,49 +76,75 @@ func widest(l coordinator.Levels) Observer {
 	return ByRelay
 }
 
+// class is a family, a /16, or a relay.
+type class struct {
+	observer Observer
+	number   int
+}
+
 // aim lists what it can claim, the heaviest first: the heaviest relay of each
-// class, or lies that reach several classes each.
+// class, or lies.
 func aim(cfg *Config) []target {
 	o := widest(cfg.Core.Levels)
-	shares, seen := cfg.Network.shares(o), map[int]bool{}
+	all := truths(cfg.Network, o)
+	if !cfg.Lies || o == ByRelay {
+		return all
+	}
+	families := truths(cfg.Network, ByFamily)
+	if cfg.Core.Levels != 0 && cfg.Core.Levels&coordinator.WithFamily == 0 {
+		families = nil
+	}
+	if o == ByFamily {
+		all = nil
+	}
+	return lies(cfg.Network, all, families)
+}
+
+// truths lists the heaviest relay of each class.
+func truths(n *Network, o Observer) []target {
+	shares, seen := n.shares(o), map[int]bool{}
 	var all []target
-	for _, i := range cfg.Network.heaviest() {
-		if k := cfg.Network.class(o, i); !seen[k] {
+	for _, i := range n.heaviest() {
+		if k := n.class(o, i); !seen[k] {
 			seen[k] = true
-			r := &cfg.Network.Relays[i]
-			all = append(all, target{relay: i, share: shares[k], classes: []int{k}, addrs: []netip.AddrPort{r.Addr}, ids: [][32]byte{familyID(r.Family)}})
+			r := &n.Relays[i]
+			all = append(all, target{relay: i, share: shares[k], classes: []class{{o, k}}, addrs: []netip.AddrPort{r.Addr}, ids: [][32]byte{familyID(r.Family)}})
 		}
 	}
 	slices.SortStableFunc(all, func(a, b target) int { return cmp.Compare(b.share, a.share) })
-	if cfg.Lies && o != ByRelay {
-		return lie(cfg.Network, o, all)
-	}
 	return all
 }
 
-// lie replaces the relays by the lightest ones, of which nobody else states
-// anything, and gives each what several targets have.
-func lie(n *Network, o Observer, truths []target) []target {
+// believedIDs is how many family identities of one relay the core believes.
+const believedIDs = 2
+
+// lies lists the lightest relays, of which nobody else states anything, each
+// with an address in a heavy /16 and with the identities of heavy families: as
+// many as the core believes.
+func lies(n *Network, subnets, families []target) []target {
 	light := n.heaviest()
 	slices.Reverse(light)
-	var lies []target
-	for i := 0; len(truths) > 0 && i < len(light); i++ {
-		part := truths[:min(shmproto.MaxAddrs, len(truths))]
-		truths = truths[len(part):]
-		l := target{relay: light[i]}
-		for _, t := range part {
+	var all []target
+	for i := 0; i < len(light) && len(subnets)+len(families) > 0; i++ {
+		r := &n.Relays[light[i]]
+		l := target{relay: light[i], addrs: []netip.AddrPort{r.Addr}}
+		take := func(from *[]target) target {
+			t := (*from)[0]
+			*from = (*from)[1:]
 			l.share += t.share
 			l.classes = append(l.classes, t.classes...)
-			l.addrs = append(l.addrs, t.addrs[0])
-			l.ids = append(l.ids, t.ids[0])
+			return t
 		}
-		if o != BySubnet {
-			l.addrs = []netip.AddrPort{n.Relays[l.relay].Addr}
+		if len(subnets) > 0 {
+			l.addrs = take(&subnets).addrs
+		}
+		for len(families) > 0 && len(l.ids) < believedIDs {
+			l.ids = append(l.ids, take(&families).ids[0])
 		}
 		slices.SortFunc(l.ids, func(a, b [32]byte) int { return slices.Compare(a[:], b[:]) })
-		lies = append(lies, l)
+		all = append(all, l)
 	}
-	return lies
+	return all
 }
 
 // barred returns which relays its lasting claims bar, and their share of the
@@ -128,12 +154,11 @@ func barred(cfg *Config) (relays []bool, share float64) {
 	if !cfg.Hostile {
 		return relays, 0
 	}
-	o := widest(cfg.Core.Levels)
 	all := aim(cfg)
 	for _, t := range all[:min(len(all), cfg.HostileMembers*(held-1))] {
-		for i := range relays {
-			if slices.Contains(t.classes, cfg.Network.class(o, i)) {
-				relays[i] = true
+		for _, c := range t.classes {
+			for i := range relays {
+				relays[i] = relays[i] || cfg.Network.class(c.observer, i) == c.number
 			}
 		}
 	}
