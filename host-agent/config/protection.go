@@ -162,7 +162,7 @@ func defaultBudgets() Budgets {
 		ForcedUnused:      Budget{Join: 3, Every: 7 * day, Burst: 3},
 		ForcedUsed:        Budget{Join: 1, Every: 60 * day, Burst: 1},
 		ForcedUsedPerYear: 2,
-		Caused:            Caused{Most: 1, Within: 30 * day},
+		Caused:            Caused{Most: 2, Within: 365 * day},
 	}
 }
 

@@ -103,8 +103,8 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Budgets.ForcedUnused, Budget{Join: 3, Every: 7 * day, Burst: 3})
 	setDefault(&c.Budgets.ForcedUsed, Budget{Join: 1, Every: 60 * day, Burst: 1})
 	setDefault(&c.Budgets.ForcedUsedPerYear, 2)
-	setDefault(&c.Budgets.CausedMost, 1)
-	setDefault(&c.Budgets.CausedWithin, 30*day)
+	setDefault(&c.Budgets.CausedMost, 2)
+	setDefault(&c.Budgets.CausedWithin, year)
 	if c.DelayMin == 0 && c.DelayMax == 0 {
 		c.DelayMin, c.DelayMax = 10*time.Minute, 6*time.Hour
 	}

@@ -48,7 +48,7 @@ type Budgets struct {
 	ForcedUsedPerYear int `json:"forced_used_per_year"`
 	// CausedMost forced changes of one member, at levels above the relay, may be
 	// caused by one other gateway within any CausedWithin: there one gateway can
-	// stand in the way at far more guards than it claims. Defaults 1 and 30 days;
+	// stand in the way at far more guards than it claims. Defaults 2 and 365 days;
 	// a negative CausedMost means no limit.
 	CausedMost   int           `json:"caused_most"`
 	CausedWithin time.Duration `json:"caused_within"`

@@ -188,9 +188,13 @@ func (h *hostile) act() {
 				p.next = p.slot + held*len(h.puppets) // once round: it asks again
 			}
 		}
-		p.asking = true
-		h.asked++
-		h.publish(p)
+		question := coordinator.RelayKey(h.w.net.current(h.targets[p.holds[held-1]].relay).fingerprint())
+		for _, r := range h.publish(p) {
+			if r.Kind == coordinator.RecordClaim && r.Gateway == h.name && r.Key == question {
+				p.asking = true // it has become a claim: budgets let it be asked
+				h.asked++
+			}
+		}
 	}
 }
 
@@ -236,7 +240,8 @@ func (h *hostile) obey() {
 	}
 }
 
-func (h *hostile) publish(p *puppet) {
+// publish shows what p claims, and returns what was recorded.
+func (h *hostile) publish(p *puppet) []coordinator.Record {
 	const always = shmproto.GuardListed | shmproto.GuardFiltered | shmproto.GuardFamilyStated
 	p.seq++
 	pub := shmproto.Publication{
@@ -260,5 +265,5 @@ func (h *hostile) publish(p *puppet) {
 			show(at, 0)
 		}
 	}
-	h.w.step(coordinator.Published{At: h.w.time(), Gateway: h.name, Slot: p.slot, Publication: &pub})
+	return h.w.step(coordinator.Published{At: h.w.time(), Gateway: h.name, Slot: p.slot, Publication: &pub})
 }

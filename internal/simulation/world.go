@@ -244,8 +244,9 @@ func (w *world) open(g *gateway) {
 	w.refresh(g)
 }
 
-// step is what the runner does with an event, and with what comes of it.
-func (w *world) step(e coordinator.Event) {
+// step is what the runner does with an event, and with what comes of it. It
+// returns what was recorded.
+func (w *world) step(e coordinator.Event) []coordinator.Record {
 	ready := w.core.Step(e)
 	for _, n := range ready.Notices {
 		if !n.Due.IsZero() && n.Due.After(w.time()) {
@@ -267,4 +268,5 @@ func (w *world) step(e coordinator.Event) {
 		w.hostile.ordered(o.Slot, &order)
 		w.q.add(event{at: w.now + obeyAfter, kind: orderComes, who: who})
 	}
+	return ready.Save
 }
