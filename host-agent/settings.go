@@ -97,7 +97,7 @@ func runnerConfig(cfg config.Config) runner.Config {
 		RunDir: cfg.RunDir, LedgerDir: cfg.LedgerDir, Policy: coordinator.Policy(cfg.Policy),
 		Heartbeat: cfg.Heartbeat, Rescan: cfg.Rescan, Retention: cfg.Retention, Hold: cfg.Hold,
 		ShowFingerprints: cfg.ShowFingerprints, StatusMode: fs.FileMode(cfg.StatusMode),
-		Levels: coordinator.RelayOnly, Budgets: budgets(cfg.Budgets), DelayMin: cfg.Delay.Least, DelayMax: cfg.Delay.Most,
+		Levels: coordinator.RelayOnly, Budgets: budgets(cfg.Budgets), MaxGatewayClaims: int(cfg.Budgets.GatewayClaims), DelayMin: cfg.Delay.Least, DelayMax: cfg.Delay.Most,
 		Consensus: cfg.Consensus, JournalSize: int64(cfg.JournalSize),
 	}
 	for _, l := range cfg.Levels {

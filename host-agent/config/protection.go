@@ -153,6 +153,7 @@ type Budgets struct {
 	ForcedUsed        Budget `yaml:"forced-used"`
 	ForcedUsedPerYear Limit  `yaml:"forced-used-per-year"`
 	Caused            Caused `yaml:"caused"`
+	GatewayClaims     Limit  `yaml:"gateway-claims"`
 }
 
 func defaultBudgets() Budgets {
@@ -163,6 +164,7 @@ func defaultBudgets() Budgets {
 		ForcedUsed:        Budget{Join: 1, Every: 60 * day, Burst: 1},
 		ForcedUsedPerYear: 2,
 		Caused:            Caused{Most: 2, Within: 365 * day},
+		GatewayClaims:     12,
 	}
 }
 

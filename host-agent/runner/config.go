@@ -25,6 +25,7 @@ type Config struct {
 	Levels             coordinator.Levels
 	Groups             []coordinator.Group
 	Budgets            coordinator.Budgets
+	MaxGatewayClaims   int // goes to the core, too; 0 is its default
 	DelayMin, DelayMax time.Duration
 	// Consensus is a file that verifies relays' addresses; absolute; "": none.
 	Consensus string

@@ -145,7 +145,7 @@ func (r *runner) listen(path func(d rundir.Dir, seat int) string, mode fs.FileMo
 func (c Config) core(e shmproto.Epoch, seed [16]byte) coordinator.Config {
 	return coordinator.Config{
 		Epoch: e, Policy: c.Policy, Retention: c.Retention, Hold: c.Hold, Levels: c.Levels, Groups: c.Groups,
-		Budgets: c.Budgets, DelayMin: c.DelayMin, DelayMax: c.DelayMax, Seed: seed,
+		Budgets: c.Budgets, MaxGatewayClaims: c.MaxGatewayClaims, DelayMin: c.DelayMin, DelayMax: c.DelayMax, Seed: seed,
 	}
 }
 

@@ -41,7 +41,7 @@ type Config struct {
 	MaxClaims int
 	// MaxGatewayClaims: claims of all members of one gateway together. Each claim
 	// keeps others away from a guard, and a gateway can show as many members as it
-	// likes. Default 24, the primaries of eight Tors; negative: no limit.
+	// likes. Default 12, the primaries of four Tors; negative: no limit.
 	MaxGatewayClaims int
 	// MaxExclusions: guards in one order. Default and most:
 	// shmproto.MaxExclusions.
@@ -95,7 +95,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Retention, 60*day)
 	setDefault(&c.Hold, 120*day)
 	setDefault(&c.MaxClaims, 6)
-	setDefault(&c.MaxGatewayClaims, 24)
+	setDefault(&c.MaxGatewayClaims, 12)
 	setDefault(&c.MaxExclusions, shmproto.MaxExclusions)
 	setDefault(&c.Levels, DefaultLevels)
 	setDefault(&c.Budgets.NewClaims, Budget{Join: 3, Every: day, Burst: 3})
