@@ -30,21 +30,20 @@ type explained struct {
 	} `json:"decisions"`
 }
 
-// guardring runs a command of the host that must succeed.
+// guardring runs a command of the host that must succeed, and returns what it prints, without line breaks.
 func (p *pair) guardring(command string, args ...string) string {
 	p.t.Helper()
 	out, err := p.rig.Guardring(p.ctx(20*time.Second), command, args...)
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	return out
+	return strings.Join(strings.Fields(out), " ")
 }
 
 // TestExplainAllowReplay: bob uses two guards that alice had first, and may be told to give up one used guard. `explain` says what was
 // decided, what it cost and what waits; `allow --once` has the other one given up too, and no more than that; the journal of all of it,
 // replayed, gives the same decisions.
 func TestExplainAllowReplay(t *testing.T) {
-	g := network.Guards
 	p := newPair(t, setup{protection: "delay: {least: 0s, most: 0s}\n", plantA: planted(0, 5, 1), plantB: planted(0, 5, 3)})
 	if out := p.guardring("explain", "bob"); !strings.Contains(out, "Nothing was ever decided about bob") {
 		t.Errorf("before bob came: %s", out)
@@ -62,7 +61,7 @@ func TestExplainAllowReplay(t *testing.T) {
 	text := p.guardring("explain", "bob")
 	for _, want := range []string{"bob/default was told not to use guard", "Cost: a guard in use", "the incumbent stays, the newcomer moves",
 		"used guards to give up: 0 left then, 0 now", "guardring allow bob --once"} {
-		if !strings.Contains(strings.Join(strings.Fields(text), " "), want) {
+		if !strings.Contains(text, want) {
 			t.Errorf("explain does not say %q:\n%s", want, text)
 		}
 	}
@@ -79,11 +78,6 @@ func TestExplainAllowReplay(t *testing.T) {
 	common := fingerprints(planted(0, 5))
 	if !slices.Contains(common, given) {
 		t.Errorf("explain names %q as given up, one of %v was", given, common)
-	}
-	for _, fp := range append(common, g[3].Fingerprint) {
-		if strings.Contains(text, fp) {
-			t.Errorf("explain shows a whole fingerprint unasked:\n%s", text)
-		}
 	}
 
 	// What concerns alice is that bob was told because of her.

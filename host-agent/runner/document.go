@@ -2,6 +2,7 @@ package runner
 
 import (
 	"slices"
+	"time"
 
 	"guardring/host-agent/report"
 	"guardring/internal/coordinator"
@@ -112,12 +113,28 @@ func conflict(c coordinator.ConflictStatus, p coordinator.Policy, mover coordina
 	if !c.Over.IsZero() && c.Over != c.Key {
 		over = name(c.Over)
 	}
+	state, due := conflictState(c, p, mover), c.Due
+	if state == report.ConflictBudget {
+		due = more(mover)
+	}
 	return report.Conflict{
-		Level: level.String(), Fingerprint: name(c.Key), Over: over, Due: c.Due,
+		Level: level.String(), Fingerprint: name(c.Key), Over: over, Due: due,
 		Incumbent: c.Holder.String(), Held: c.Since.At,
 		Newcomer: c.Mover.String(), Since: c.Later.At,
-		State: conflictState(c, p, mover), Reason: c.Reason,
+		State: state, Reason: c.Reason,
 	}
+}
+
+// more is when a member may be told to give up more: the first date of a budget
+// that keeps conflicts waiting.
+func more(m coordinator.MemberStatus) (first time.Time) {
+	for _, b := range m.Budgets {
+		forced := b.Name == coordinator.BudgetForcedUsed || b.Name == coordinator.BudgetForcedUnused || b.Name == coordinator.BudgetCaused
+		if forced && b.Waiting > 0 && (first.IsZero() || b.Next.Before(first)) {
+			first = b.Next
+		}
+	}
+	return first
 }
 
 func conflictState(c coordinator.ConflictStatus, p coordinator.Policy, mover coordinator.MemberStatus) string {
