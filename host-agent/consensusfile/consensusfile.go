@@ -25,6 +25,7 @@ const maxSize = 64 << 20
 type File struct {
 	path string
 	seen stamp
+	file fs.FileInfo // what had the name then; nil: nothing
 }
 
 type stamp struct {
@@ -57,10 +58,11 @@ func (f *File) Read() (*consensus.Document, error) {
 	if err != nil {
 		now.fault = err.Error()
 	}
-	if now == f.seen {
+	// Two files made at once can have the same date and size.
+	if now == f.seen && (st == nil || f.file != nil && os.SameFile(st, f.file)) {
 		return nil, nil
 	}
-	f.seen = now
+	f.seen, f.file = now, st
 	if err != nil {
 		return nil, err
 	}
