@@ -45,6 +45,8 @@ type setup struct {
 	bobHead, bobTail string
 	// bobOptions are lines of bob's agent configuration.
 	bobOptions string
+	// bobUser is the user that bob's Tor becomes; root's rights are needed. "": ours.
+	bobUser string
 	// afterJoin may edit bob's torrc between join and Tor's start.
 	afterJoin func(torrc string) string
 	// noHost leaves the host to the test.
@@ -107,6 +109,9 @@ func newPair(t *testing.T, s setup) *pair {
 	if p.a, err = network.AddClient(tornet.ClientConfig{Name: fmt.Sprintf("a%d", n), Plant: s.plantA, Tail: aliceTail}); err != nil {
 		t.Fatal(err)
 	}
+	if s.bobUser != "" {
+		s.bobHead += "User " + s.bobUser + "\n"
+	}
 	if p.b, err = network.AddClient(tornet.ClientConfig{Name: fmt.Sprintf("b%d", n), Plant: s.plantB, Head: s.bobHead, Tail: s.bobTail}); err != nil {
 		t.Fatal(err)
 	}
@@ -130,6 +135,9 @@ func newPair(t *testing.T, s setup) *pair {
 	}
 	if s.afterJoin != nil {
 		p.editTorrc(s.afterJoin)
+	}
+	if s.bobUser != "" {
+		giveAway(t, p.b.Dir, s.bobUser)
 	}
 	wantB := s.plantB
 	if s.wantBob != nil {

@@ -80,6 +80,7 @@ func run(m *testing.M) (code int) {
 	go func() {
 		log.Printf("%v: ending every process", <-interrupted)
 		rig.StopAll()
+		undoInstances()
 		network.Stop()
 		os.RemoveAll(bin)
 		os.Exit(1)

@@ -38,7 +38,10 @@ func (r *Rig) config() string {
 // config is a guest's configuration file.
 func (g *Gateway) config() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "region: %s\nrun-dir: %s\nshow-fingerprints: true\n%sinstances:\n", g.Socket(), filepath.Join(g.dir(), "run"), g.Options)
+	fmt.Fprintf(&b, "region: %s\nrun-dir: %s\nshow-fingerprints: true\n%s", g.Socket(), filepath.Join(g.dir(), "run"), g.Options)
+	if len(g.Tors) > 0 { // else the agent looks for them
+		b.WriteString("instances:\n")
+	}
 	for i, t := range g.Tors {
 		name := "default"
 		if i > 0 {

@@ -193,14 +193,24 @@ func (g *Gateway) StartGuest(env ...string) (*tornet.Process, error) {
 	return g.rig.Start(g.Name, env, g.rig.Guest, "run", "--config", g.ConfigFile())
 }
 
-// Join runs `guardring-guest join` on the gateway's Tors, and returns what it says.
-func (g *Gateway) Join(ctx context.Context) (string, error) { return g.guest(ctx, "join") }
+// Join runs `guardring-guest join` on the gateway's Tors, or on those named, and returns what it says.
+func (g *Gateway) Join(ctx context.Context, names ...string) (string, error) {
+	return g.guest(ctx, "join", names...)
+}
 
-// Leave runs `guardring-guest leave`.
-func (g *Gateway) Leave(ctx context.Context) (string, error) { return g.guest(ctx, "leave") }
+// Leave runs `guardring-guest leave`, for all or for those named.
+func (g *Gateway) Leave(ctx context.Context, names ...string) (string, error) {
+	return g.guest(ctx, "leave", names...)
+}
 
-func (g *Gateway) guest(ctx context.Context, verb string) (string, error) {
-	out, err := exec.CommandContext(ctx, g.rig.Guest, verb, "--config", g.ConfigFile()).CombinedOutput()
+// GuestStatus runs `guardring-guest status --json --show-fingerprints`.
+func (g *Gateway) GuestStatus(ctx context.Context) (string, error) {
+	return g.guest(ctx, "status", "--json", "--show-fingerprints")
+}
+
+func (g *Gateway) guest(ctx context.Context, verb string, args ...string) (string, error) {
+	args = append([]string{verb, "--config", g.ConfigFile()}, args...)
+	out, err := exec.CommandContext(ctx, g.rig.Guest, args...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("guardring-guest %s of %s: %w: %s", verb, g.Name, err, out)
 	}

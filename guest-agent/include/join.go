@@ -71,16 +71,31 @@ func Join(s Site, text string) (Result, error) {
 	return r, nil
 }
 
+// The folder holds the files of several instances, and each Tor runs as a user of
+// its own, which reads its file at every HUP; one that cannot come to it ends
+// there. So everybody may pass; who may read a file is up to the file.
+const (
+	folderMode = 0o751
+	folderPass = 0o001
+)
+
 func (r *Result) makeInclude(s Site, text string) error {
 	folder := filepath.Dir(s.Include)
 	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
-		if err := os.Mkdir(folder, 0o750); err != nil {
+		if err := os.Mkdir(folder, folderMode); err != nil {
 			return fmt.Errorf("make the include file's folder: %w", err)
 		}
 		if err := os.Chown(folder, s.UID, s.GID); err != nil {
 			return fmt.Errorf("give the include file's folder to the agent: %w", err)
 		}
 		r.changed("made %s", folder)
+	}
+	if st, err := os.Stat(folder); err != nil {
+		return err
+	} else if st.Mode().Perm()&folderPass != folderPass {
+		if err := os.Chmod(folder, st.Mode().Perm()|folderPass); err != nil {
+			return fmt.Errorf("let every Tor through the include file's folder: %w", err)
+		}
 	}
 	if _, exists, err := Read(s.Include); err != nil || exists {
 		return err

@@ -26,17 +26,30 @@ func Leave(s Site) (Result, error) {
 	if err != nil {
 		return r, err
 	}
+	return r, r.removeInclude(s)
+}
+
+// Forget removes the include file of a Tor whose torrc is gone, so that nothing
+// reads it any more. It does nothing while there is a torrc.
+func Forget(s Site) error {
+	if _, err := os.Stat(s.Torrc); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return new(Result).removeInclude(s)
+}
+
+func (r *Result) removeInclude(s Site) error {
 	if err := r.remove(s.Include); err != nil {
-		return r, err
+		return err
 	}
 	// Only an empty folder goes: it may hold other instances' files.
 	folder := filepath.Dir(s.Include)
 	if entries, err := os.ReadDir(folder); err == nil && len(entries) == 0 {
 		if err := r.remove(folder); err != nil {
-			return r, err
+			return err
 		}
 	}
-	return r, nil
+	return nil
 }
 
 func (r *Result) dropDropIn(s Site) error {

@@ -189,6 +189,11 @@ func (l *loop) letGo() {
 			}
 		}
 		l.dropRules(m)
+		if m.missing >= goneAfter && m.tor.Site.Torrc != "" && m.tor.Site.Include != "" {
+			if err := include.Forget(m.tor.Site); err != nil {
+				l.cfg.Log.Warn("the include file of a Tor that is gone is left", "member", m.tor.Name, "error", err)
+			}
+		}
 		l.cfg.Log.Info("a member has left", "member", m.tor.Name)
 		l.scout.ask() // there is room for another one now
 	}

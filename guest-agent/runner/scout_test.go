@@ -152,6 +152,9 @@ func TestTorsComeAndGo(t *testing.T) {
 	m.set(initial)
 	d.member(t, "web", "left", left)
 	await(t, a, "end of the member", func(doc Document) bool { return doc.member("web") == nil })
+	if _, err := os.Stat(web.Site.Include); !os.IsNotExist(err) {
+		t.Errorf("the include file of a Tor that is gone: %v", err)
+	}
 }
 
 // TestLeaveByName: one member leaves while the other stays, and comes back only
@@ -208,4 +211,25 @@ func TestMoreTorsThanRoom(t *testing.T) {
 	leave <- "t3"
 	d.member(t, "t8", "guards", present)
 	await(t, a, "no complaint", func(doc Document) bool { return !complains(doc, "t8") && doc.member("t3") == nil })
+}
+
+// TestATorThatIsNotRunning: one that is installed but was never started is no
+// problem; one that the configuration names is.
+func TestATorThatIsNotRunning(t *testing.T) {
+	for _, discover := range []bool{true, false} {
+		off := newFakeTor(t)
+		off.stop()
+		os.Remove(off.path)
+		cfg := Config{Tors: []Tor{torOf(t, "default", off)}, Dial: oneDevice(newFakeDevice(t, "browsing"))}
+		if discover {
+			var m machine
+			m.set(cfg.Tors...)
+			cfg.Discover = m.look
+		}
+		a, _ := run(t, cfg)
+		await(t, a, "control port away", func(doc Document) bool {
+			complained := slices.ContainsFunc(doc.Faults, func(c Complaint) bool { return c.Member == "default" })
+			return doc.Members[0].Idle == discover && complained != discover
+		})
+	}
 }

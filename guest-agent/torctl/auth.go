@@ -29,7 +29,7 @@ func dialError(network, address string, err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		return hint.Errorf(joinGroup(address), "control socket %s: permission denied", address)
 	case network == "unix" && errors.Is(err, fs.ErrNotExist):
-		return hint.Errorf("start Tor, or name its control socket in the configuration", "control socket %s does not exist", address)
+		return hint.Errorf("start Tor, or name its control socket in the configuration", "control socket %s: %w", address, fs.ErrNotExist)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return hint.Errorf("start Tor, and check ControlPort or ControlSocket in its torrc", "control port %s: nobody listens there", address)
 	case network == "unix" && sockpath.Check(address) != nil:
