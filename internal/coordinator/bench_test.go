@@ -3,9 +3,12 @@ package coordinator
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"runtime"
+	"slices"
 	"testing"
 
+	"guardring/internal/guardstate"
 	"guardring/shmproto"
 )
 
@@ -26,6 +29,9 @@ func crowd(b testing.TB, n int) (*Coordinator, []*fakeTor) {
 	for i := range tors {
 		t := randomTor(rng, fmt.Sprintf("gw%05d", i), 60, 60*n)
 		tors[i] = t
+		for j := range t.pub.Guards {
+			describeLike(&t.pub.Guards[j], j < 6)
+		}
 		p := t.pub
 		c.Step(Published{At: testStart, Gateway: t.gateway, Publication: &p})
 	}
@@ -125,4 +131,54 @@ func TestBytesPerMember(t *testing.T) {
 		t.Errorf("%d bytes per member, promised are at most 16 KiB", per)
 	}
 	runtime.KeepAlive(c)
+}
+
+// describeLike gives a guard what agents state: an address of each kind, and for
+// those that can matter next a family, here of two.
+func describeLike(g *shmproto.Guard, matters bool) {
+	n := number(g.Fingerprint)
+	g.Addrs = []netip.AddrPort{
+		netip.AddrPortFrom(netip.AddrFrom4([4]byte{byte(11 + n%79), byte(n / 79), 0, 1}), 443),
+		netip.AddrPortFrom(netip.AddrFrom16([16]byte{0x2a, 1, byte(n >> 8), byte(n)}), 443),
+	}
+	if matters {
+		g.Flags |= shmproto.GuardFamilyStated
+		g.Family = []guardstate.Fingerprint{fp(n &^ 1), fp(n | 1)}
+	}
+}
+
+// BenchmarkStepHostile measures what a gateway can make of one publication: 60
+// guards, all facts changed, as much family as there is room for, and all the
+// claims that it may have in the networks of others.
+func BenchmarkStepHostile(b *testing.B) {
+	for _, n := range []int{64, 10_000} {
+		b.Run(fmt.Sprintf("gateways=%d", n), func(b *testing.B) {
+			c, tors := crowd(b, n)
+			rng := rand.New(rand.NewPCG(3, 3))
+			t := tors[0]
+			i := 0
+			for b.Loop() {
+				b.StopTimer()
+				i++
+				p := t.pub
+				p.Seq += shmproto.Seq(i)
+				p.Guards = slices.Clone(p.Guards)
+				for j := range p.Guards {
+					g := &p.Guards[j]
+					g.Flags |= shmproto.GuardPrimary | shmproto.GuardFamilyStated
+					g.Addrs, g.Family = nil, nil
+					for k := range 2 {
+						g.Addrs = append(g.Addrs, netip.AddrPortFrom(netip.AddrFrom4([4]byte{byte(11 + i%79), byte(rng.IntN(40)), byte(k), 1}), 443))
+					}
+					g.Addrs[1] = g.Addrs[0]
+					from := rng.IntN(1 << 20)
+					for k := range 26 { // 60 times that is all the room
+						g.Family = append(g.Family, fp(from+k))
+					}
+				}
+				b.StartTimer()
+				c.Step(Published{At: testStart, Gateway: t.gateway, Publication: &p})
+			}
+		})
+	}
 }

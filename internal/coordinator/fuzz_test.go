@@ -1,10 +1,12 @@
 package coordinator
 
 import (
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
 
+	"guardring/internal/guardstate"
 	"guardring/shmproto"
 )
 
@@ -57,6 +59,9 @@ func FuzzEvents(f *testing.F) {
 				h.step(Violated{At: now, Gateway: gateway, Reason: "fuzz"})
 			case 5:
 				h.start()
+				if in.below(2) == 1 {
+					h.step(ConsensusRead{At: now, Guards: in.consensus()})
+				}
 			case 6:
 				h.step(Allowed{At: now, Gateway: gateway, Instance: [...]string{"", "default", "apps"}[in.below(3)]})
 			}
@@ -98,9 +103,52 @@ func (s *stream) publication(h *harness, gateway string) *shmproto.Publication {
 		p.State, p.Selection, p.Flags, p.PassPercent = shmproto.MemberPresent, shmproto.SelectionDefault, 0, 100
 	}
 	for range s.below(12) {
-		p.Guards = append(p.Guards, shmproto.Guard{Fingerprint: fp(1 + s.below(16)), Flags: shmproto.GuardFlags(s.byte()) | shmproto.GuardFlags(s.byte()&1)<<8})
+		g := shmproto.Guard{Fingerprint: fp(1 + s.below(16)), Flags: shmproto.GuardFlags(s.byte())}
+		more := s.byte()
+		g.Flags |= shmproto.GuardFlags(more&1) << 8
+		if more&2 != 0 {
+			s.facts(&g)
+		}
+		p.Guards = append(p.Guards, g)
+	}
+	if s.below(8) == 1 {
+		p.Layer2 = []guardstate.Fingerprint{fp(1 + s.below(4)), fp(1 + s.below(4))}
 	}
 	o := h.seats[seatKey{gateway, s.below(3)}]
 	p.Receipt = shmproto.Receipt{Epoch: o.Epoch, Term: o.Term, Seq: o.Seq, Digest: o.Digest(), Status: shmproto.ReceiptStatus(s.below(5)), Reason: shmproto.ReceiptReason(s.byte())}
 	return p
+}
+
+// facts has the guard state something, also what no codec would let through: out
+// of order and repeated.
+func (s *stream) facts(g *shmproto.Guard) {
+	for range s.below(5) {
+		a := netip.MustParseAddr(quickNets[s.below(len(quickNets))][0])
+		g.Addrs = append(g.Addrs, netip.AddrPortFrom(a, 443))
+	}
+	if s.below(3) > 0 {
+		g.Flags |= shmproto.GuardFamilyStated
+	}
+	for range s.below(4) {
+		g.FamilyIDs = append(g.FamilyIDs, [32]byte{byte(s.below(3))})
+	}
+	for range s.below(6) {
+		g.Family = append(g.Family, fp(1+s.below(16)))
+	}
+}
+
+// consensus is what a runner reads from a file that somebody else wrote.
+func (s *stream) consensus() (all []Facts) {
+	for range s.below(6) {
+		g := shmproto.Guard{Fingerprint: fp(1 + s.below(16))}
+		s.facts(&g)
+		x := Facts{Relay: g.Fingerprint}
+		for _, a := range g.Addrs {
+			if k, ok := SubnetKey(a.Addr()); ok {
+				x.Subnets = append(x.Subnets, k)
+			}
+		}
+		all = append(all, x)
+	}
+	return all
 }
