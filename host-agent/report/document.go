@@ -156,7 +156,7 @@ const (
 	ConflictStuck      = "stuck"      // nobody is told; Reason says why
 	ConflictDelayed    = "delayed"    // the newcomer will be told at Due
 	ConflictBudget     = "budget"     // the newcomer's budget of forced changes is spent
-	ConflictUsed       = "used"       // both have used their guards: reported, never moved
+	ConflictTolerated  = "tolerated"  // nobody is told, for a reason that lasts (both have used their guards): reported, never moved
 	ConflictClone      = "clone"      // the newcomer is a clone: not resolved by orders
 	ConflictAway       = "away"       // the newcomer is away; it is dealt with when it is back
 )

@@ -105,7 +105,7 @@ func judgeConflict(c Conflict, problem reporter) {
 			when = ", it has more on " + date(c.Due)
 		}
 		problem(lasting, hintAllow(c.Newcomer), "%s; %s stays: %s%s", text, c.Newcomer, orUnknown(c.Reason), when)
-	case ConflictUsed:
+	case ConflictTolerated:
 		problem(OK, "", "%s; nobody is told to move: %s", text, orUnknown(c.Reason))
 	case ConflictClone:
 		// Said of the member, once for all its guards.

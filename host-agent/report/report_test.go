@@ -86,7 +86,7 @@ func TestVerdictNamesTheWorstAndWhatToDo(t *testing.T) {
 		{"delayed", judged(func(d *Document) { conflict(d, "relay", ConflictDelayed) }), Warning, "is told to give it up at 2026-11-21 15:00 UTC", ""},
 		{"budget, one relay", judged(func(d *Document) { conflict(d, "relay", ConflictBudget) }), Critical, "its budget of forced changes is spent, it has more on 2026-11-21 15:00 UTC", "guardring allow web --once"},
 		{"budget, one family", judged(func(d *Document) { conflict(d, "family", ConflictBudget) }), Warning, "guards of one family", "guardring allow web --once"},
-		{"used by both", judged(func(d *Document) { conflict(d, "subnet", ConflictUsed) }), OK, "nothing to do about 1 known conflict", ""},
+		{"used by both", judged(func(d *Document) { conflict(d, "subnet", ConflictTolerated) }), OK, "nothing to do about 1 known conflict", ""},
 		{"stuck, one network", judged(func(d *Document) { conflict(d, "subnet", ConflictStuck) }), Warning, "in one network", "guardring-guest status"},
 		{"clone", judged(func(d *Document) { conflict(d, "relay", ConflictClone); d.Members[1].CloneOf = "apps/default" }), Critical, "web/default is a clone of apps/default", "guardring-guest fresh"},
 		{"rolled back", judged(func(d *Document) { d.Members[1].RolledBack = now.Add(-time.Hour) }), Critical, "came back on 2026-11-21 11:00 UTC", "guardring-guest fresh"},

@@ -147,8 +147,8 @@ func conflictState(c coordinator.ConflictStatus, p coordinator.Policy, mover coo
 		return report.ConflictUnanswered
 	case !c.Told.IsZero():
 		return report.ConflictOrdered
-	case slices.Contains([]string{coordinator.ReasonUsedBoth, coordinator.ReasonUsed, coordinator.ReasonAlreadyUsed}, c.Reason):
-		return report.ConflictUsed
+	case slices.Contains([]string{coordinator.ReasonUsedBoth, coordinator.ReasonUsed, coordinator.ReasonAlreadyUsed, coordinator.ReasonUndecided}, c.Reason):
+		return report.ConflictTolerated
 	case c.Reason == coordinator.ReasonClone:
 		return report.ConflictClone
 	case p == coordinator.PolicyObserve:
