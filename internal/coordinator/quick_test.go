@@ -139,9 +139,7 @@ func (q *quick) publish(m Member) {
 		q.step(m, p)
 		return
 	case old != nil && q.rng.IntN(2) == 0:
-		for _, g := range old.Guards {
-			p.Guards = append(p.Guards, g)
-		}
+		p.Guards = append(p.Guards, old.Guards...)
 	default:
 		for _, i := range q.rng.Perm(quickRelays)[:3+q.rng.IntN(7)] {
 			p.Guards = append(p.Guards, q.truth[i])
