@@ -181,30 +181,51 @@ func (k *Key) UnmarshalText(b []byte) error {
 // prefix's bits. Zero is none.
 type subnet uint64
 
-// noFact are the prefixes whose addresses say nothing about where a relay is.
-// Pluggable transports put such addresses into the place of a bridge's.
-var noFact = []netip.Prefix{
-	netip.MustParsePrefix("0.0.0.0/8"),
-	netip.MustParsePrefix("100.64.0.0/10"),
-	netip.MustParsePrefix("192.0.2.0/24"),
-	netip.MustParsePrefix("198.51.100.0/24"),
-	netip.MustParsePrefix("203.0.113.0/24"),
-	netip.MustParsePrefix("240.0.0.0/4"),
-	netip.MustParsePrefix("2001:db8::/32"),
-}
-
-// subnetOf returns the subnet of a relay's address, or 0 if it is no fact.
+// subnetOf returns the subnet of a relay's address, or 0 if it says nothing about
+// where a relay is. Pluggable transports put such addresses into the place of a
+// bridge's. It is asked for every address of every publication, so it goes by the
+// bytes.
 func subnetOf(a netip.Addr) subnet {
 	a = a.Unmap()
-	if !a.IsValid() || a.IsUnspecified() || a.IsPrivate() || a.IsMulticast() || a.IsLinkLocalUnicast() {
-		return 0
-	}
-	for i := range noFact {
-		if noFact[i].Contains(a) {
+	switch {
+	case a.Is4():
+		b := a.As4()
+		if noFact4(b) {
 			return 0
 		}
+		return 4<<32 | subnet(binary.BigEndian.Uint16(b[:]))
+	case a.Is6():
+		b := a.As16()
+		s := 6<<32 | subnet(binary.BigEndian.Uint32(b[:]))
+		const documentation = 6<<32 | 0x20010db8
+		if s == documentation || a.IsUnspecified() || b[0]&0xfe == 0xfc || b[0] == 0xff || b[0] == 0xfe && b[1]&0xc0 == 0x80 {
+			return 0
+		}
+		return s
 	}
-	return prefixSubnet(a)
+	return 0
+}
+
+// noFact4: 0.0.0.0/8, 10/8, 100.64/10, 169.254/16, 172.16/12, 192.168/16, the
+// three TEST-NETs, and 224.0.0.0 and above.
+func noFact4(b [4]byte) bool {
+	switch b[0] {
+	case 0, 10:
+		return true
+	case 100:
+		return b[1]&0xc0 == 64
+	case 169:
+		return b[1] == 254
+	case 172:
+		return b[1]&0xf0 == 16
+	case 192:
+		return b[1] == 168 || b[1] == 0 && b[2] == 2
+	case 198:
+		return b[1] == 51 && b[2] == 100
+	case 203:
+		return b[1] == 0 && b[2] == 113
+	}
+	return b[0] >= 224
 }
 
 // prefixSubnet is subnetOf for any address.
