@@ -241,3 +241,31 @@ func TestDelay(t *testing.T) {
 		t.Error("the same seed draws other delays")
 	}
 }
+
+// A member that meets another's guard every other day with a used one of its own, for
+// three years, is told to give one up as often as the budget says, and no more.
+func TestForcedChangesOverYears(t *testing.T) {
+	cfg := atWill(Config{Policy: PolicyDisjoint, Levels: RelayOnly})
+	cfg.Budgets.ForcedUsed, cfg.Budgets.ForcedUsedPerYear = Budget{}, 0
+	h := newHarness(t, cfg)
+	h.deep = false
+	var told []time.Time
+	for i := range 3 * 365 / 2 {
+		at := testStart.Add(time.Duration(i) * 2 * day)
+		publishes(h, at, "a", i+1, 0, i, 10_000+i, 20_000+i)
+		r := publishes(h, at, "b", i+1, 1, i, 30_000, 30_001, 30_002)
+		for _, n := range r.Notices {
+			if n.Kind == NoticeExcluded && n.Member.Gateway == "b" && n.Why == WhyConflict {
+				told = append(told, at)
+			}
+		}
+	}
+	if len(told) != 6 {
+		t.Errorf("told %d times in three years: %v", len(told), told)
+	}
+	for i := range told {
+		if i > 0 && told[i].Sub(told[i-1]) < 60*day || i > 1 && told[i].Sub(told[i-2]) < year {
+			t.Errorf("told at %v", told)
+		}
+	}
+}
