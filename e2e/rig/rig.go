@@ -208,6 +208,9 @@ func (g *Gateway) GuestStatus(ctx context.Context) (string, error) {
 	return g.guest(ctx, "status", "--json", "--show-fingerprints")
 }
 
+// Fresh runs `guardring-guest fresh` on the gateway's only Tor.
+func (g *Gateway) Fresh(ctx context.Context) (string, error) { return g.guest(ctx, "fresh") }
+
 func (g *Gateway) guest(ctx context.Context, verb string, args ...string) (string, error) {
 	args = append([]string{verb, "--config", g.ConfigFile()}, args...)
 	out, err := exec.CommandContext(ctx, g.rig.Guest, args...).CombinedOutput()

@@ -50,8 +50,11 @@ type Member struct {
 	Publication struct {
 		Seq uint64 `json:"seq"`
 	} `json:"publication"`
-	Stuck   string   `json:"stuck"`
-	Budgets []Budget `json:"budgets"`
+	Stuck string `json:"stuck"`
+	// CloneOf and RolledBack tell of a copied and of a restored gateway.
+	CloneOf    string    `json:"clone_of"`
+	RolledBack time.Time `json:"rolled_back"`
+	Budgets    []Budget  `json:"budgets"`
 }
 
 // Budget is what is left of one budget of a member.
