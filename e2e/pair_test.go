@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -71,6 +72,8 @@ type pair struct {
 	beforeA, beforeB oracle.View
 	// original is bob's torrc before join.
 	original []byte
+	// copied says that the test itself makes a clone or a rollback.
+	copied bool
 	// hups are the reloads that the test itself sent to bob's Tor.
 	hups int
 }
@@ -440,6 +443,9 @@ func (p *pair) hup() {
 	}
 }
 
+// copyNotice is how the host's log names a clone or a rollback.
+var copyNotice = regexp.MustCompile(`msg="(clone|rollback) .*`)
+
 // close stops everything of the pair. On failure the logs of the agents are shown.
 func (p *pair) close() {
 	for c, want := range map[*tornet.Client]int{p.a: 0, p.b: p.hups} {
@@ -449,6 +455,11 @@ func (p *pair) close() {
 		log, err := c.Log()
 		if got := strings.Count(log, reloadLine); err == nil && got != want {
 			p.t.Errorf("%s was reloaded %d times, the test did so %d times: somebody sent RELOAD", c.Name, got, want)
+		}
+	}
+	if b, err := os.ReadFile(p.rig.LogFile("host")); err == nil && !p.copied {
+		if m := copyNotice.Find(b); m != nil {
+			p.t.Errorf("the host takes somebody for a copy, and nobody is one: %s", m)
 		}
 	}
 	if p.t.Failed() {
