@@ -111,7 +111,7 @@ func Default() Config {
 		Circuits:       CircuitsLinger,
 		Enforce:        EnforceNone,
 		IntroGap:       30 * time.Second,
-		JoinGate:       GateOff,
+		JoinGate:       GateOpen,
 		JoinGateLimit:  90 * time.Second,
 		MinPassPercent: 30,
 		RequestTimeout: 15 * time.Second,
