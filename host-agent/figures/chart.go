@@ -65,7 +65,7 @@ func Chart(w io.Writer, r *simulation.Result) {
 	}
 	for _, s := range r.Sight {
 		c.Text(labelRight, y+26, "by one "+s.Observer, textStyle+";text-anchor:end")
-		bar(c, y, scale(s.Without.Mean), withoutFill, short(s.Without.Mean))
+		bar(c, y, scale(s.Without.Mean), withoutFill, without(s, r.Trials))
 		bar(c, y+barStep, scale(s.With.Mean), withFill, seen(s, r.Trials))
 		y += groupStep
 	}
@@ -111,15 +111,29 @@ func bar(c *svg.SVG, y, width int, fill, label string) {
 	c.Text(barLeft+max(width, 0)+6, y+14, label, textStyle)
 }
 
+func without(s simulation.Sight, trials int) string {
+	if s.Without.Mean == 0 {
+		return fmt.Sprintf("never in %d trials", trials)
+	}
+	return short(s.Without.Mean)
+}
+
 func seen(s simulation.Sight, trials int) string {
 	if s.With.Mean == 0 {
 		return fmt.Sprintf("never in %d trials", trials)
 	}
-	return fmt.Sprintf("%s (%s times fewer)", short(s.With.Mean), strings.TrimSuffix(short(s.Ratio.Mean), " h"))
+	fewer := "over 1,000,000"
+	if s.Ratio.Mean < 1e6 {
+		fewer = strings.TrimSuffix(short(s.Ratio.Mean), " h")
+	}
+	return fmt.Sprintf("%s (%s times fewer)", short(s.With.Mean), fewer)
 }
 
 // short is a number of hours that a person reads at a glance.
 func short(x float64) string {
+	if x < leastHours {
+		return fmt.Sprintf("under %g h", leastHours)
+	}
 	if x < 10 {
 		return fmt.Sprintf("%.2g h", x)
 	}

@@ -44,8 +44,7 @@ func Write(w io.Writer, r *simulation.Result) error {
 		}
 		fmt.Fprintln(t, "\t\t\t")
 		fmt.Fprintf(t, "one gateway is the adversary's (%d Tors, %s; aims at %s of the weight)\t\t\t\n", h.Members, tactic, percent(h.Barred))
-		fmt.Fprintf(t, "  one given other gateway uses a bad guard\t\t%s\t\n", chance(h.Each))
-		fmt.Fprintf(t, "  gain: that by the same with an honest one in its place\t\t%.3f [%.3f, %.3f]\t\n", h.Gain.Mean, h.Gain.Low, h.Gain.High)
+		fmt.Fprintf(t, "  gain: chance that another gateway uses a bad guard, by that with an honest one here\t\t%.3f [%.3f, %.3f]\t\n", h.Gain.Mean, h.Gain.Low, h.Gain.High)
 		fmt.Fprintf(t, "  gain in the number of bad guards used\t\t%.3f [%.3f, %.3f]\t\n", h.Draws.Mean, h.Draws.Low, h.Draws.High)
 		fmt.Fprintf(t, "  changes of used / unused guards, per other gateway and year\t\t%.2f / %.2f\t\n", h.Forced.Mean, h.Unused.Mean)
 		fmt.Fprintf(t, "  questions a year / answered by an order\t\t%.0f / %.1f\t\n", h.Asked.Mean, h.Told.Mean)

@@ -80,10 +80,8 @@ type Hostile struct {
 
 func newResult(cfg *Config, without, with, evil []outcome) *Result {
 	years := float64(cfg.Months) * 30 / 365
-	honest := float64(cfg.Gateways)
-	if cfg.Hostile {
-		honest--
-	}
+	each := years * float64(cfg.Gateways)
+	honest := years * float64(cfg.Gateways-1)
 	b := newBootstrap(cfg.Seed, cfg.Trials)
 	per := func(all []outcome, scale float64, f func(o *outcome) float64) Figure {
 		return b.figure(func(i int) float64 { return f(&all[i]) / scale })
@@ -94,11 +92,11 @@ func newResult(cfg *Config, without, with, evil []outcome) *Result {
 	r := &Result{
 		Network: cfg.Network.Name, Gateways: cfg.Gateways, Months: cfg.Months, Trials: cfg.Trials, Share: cfg.Adversary,
 		Policy: string(cfg.Core.Policy), Levels: levelNames(cfg.Core.Levels), Gate: cfg.Gate,
-		UsedChanges:   per(with, honest*years, func(o *outcome) float64 { return o.used }),
-		UnusedChanges: per(with, honest*years, func(o *outcome) float64 { return o.unused }),
-		KeptAway:      per(with, honest*years, func(o *outcome) float64 { return o.others }),
-		GuardsWithout: per(without, honest*years, func(o *outcome) float64 { return o.guards }),
-		GuardsWith:    per(with, honest*years, func(o *outcome) float64 { return o.guards }),
+		UsedChanges:   per(with, each, func(o *outcome) float64 { return o.used }),
+		UnusedChanges: per(with, each, func(o *outcome) float64 { return o.unused }),
+		KeptAway:      per(with, each, func(o *outcome) float64 { return o.others }),
+		GuardsWithout: per(without, each, func(o *outcome) float64 { return o.guards }),
+		GuardsWith:    per(with, each, func(o *outcome) float64 { return o.guards }),
 		Any:           pair(1, func(o *outcome) float64 { return o.any }),
 		Common:        pair(1, func(o *outcome) float64 { return o.common }),
 		Two:           pair(1, func(o *outcome) float64 { return o.two }),
@@ -114,14 +112,14 @@ func newResult(cfg *Config, without, with, evil []outcome) *Result {
 	}
 	if cfg.Hostile {
 		_, share := barred(cfg)
-		met := func(all []outcome) func(int) float64 { return func(i int) float64 { return all[i].met } }
+		met := func(all []outcome) func(int) float64 { return func(i int) float64 { return all[i].honestMet } }
 		r.Hostile = &Hostile{
 			Members: cfg.HostileMembers, Lies: cfg.Lies, Barred: share,
 			Gain:   b.ratio(met(evil), met(with)),
-			Draws:  b.ratio(func(i int) float64 { return evil[i].bad }, func(i int) float64 { return with[i].bad }),
+			Draws:  b.ratio(func(i int) float64 { return evil[i].honestBad }, func(i int) float64 { return with[i].honestBad }),
 			Each:   per(evil, 1, func(o *outcome) float64 { return o.met }),
-			Forced: per(evil, honest*years, func(o *outcome) float64 { return o.used }),
-			Unused: per(evil, honest*years, func(o *outcome) float64 { return o.unused }),
+			Forced: per(evil, honest, func(o *outcome) float64 { return o.used }),
+			Unused: per(evil, honest, func(o *outcome) float64 { return o.unused }),
 			Asked:  per(evil, years, func(o *outcome) float64 { return o.asked }),
 			Told:   per(evil, years, func(o *outcome) float64 { return o.told }),
 			Bits:   per(evil, years, func(o *outcome) float64 { return o.bits }),

@@ -17,10 +17,12 @@ type outcome struct {
 	common float64 // that two have used the same one
 	two    float64 // that two have used one each
 	met    float64 // that one given gateway has
-	bad    float64 // how many one gateway has used, expected
-	asked  float64
-	told   float64
-	bits   float64
+	// The same of the gateways that are honest in both runs with guardring, where
+	// nothing that a hostile one bars is bad; and how many they have used, expected.
+	honestMet, honestBad float64
+	asked                float64
+	told                 float64
+	bits                 float64
 }
 
 // trial runs trial n.
@@ -38,16 +40,35 @@ func (w *world) outcome() outcome {
 	for i, d := range w.meter.total {
 		o.sees[i] = d.Hours()
 	}
-	for i, g := range w.gateways {
-		if g == nil || i == 0 && w.cfg.Hostile {
-			continue // the hostile one, or the one in whose place it is
+	var all []*gateway
+	for _, g := range w.gateways {
+		if g == nil {
+			continue
 		}
+		all = append(all, g)
 		o.used += float64(g.changedUsed)
 		o.unused += float64(g.changedUnused)
 		o.others += float64(g.changedOthers)
 		o.guards += float64(len(g.usedGuards))
 	}
-	w.chances(&o)
+	o.chances(all, w.cfg.Adversary)
+	if w.cfg.Hostile {
+		if w.hostile == nil {
+			all = all[1:] // the one in whose place it is
+		}
+		barred, share := barred(w.cfg)
+		bad := w.cfg.Adversary / (1 - share)
+		for _, g := range all {
+			n := 0
+			for _, id := range g.usedGuards {
+				if !barred[id.relay] {
+					n++
+				}
+			}
+			o.honestMet += (1 - math.Pow(1-bad, float64(n))) / float64(len(all))
+			o.honestBad += bad * float64(n) / float64(len(all))
+		}
+	}
 	if h := w.hostile; h != nil {
 		o.asked, o.told, o.bits = float64(h.asked), float64(h.told), h.bits
 	}
@@ -57,50 +78,33 @@ func (w *world) outcome() outcome {
 // chances fills in the probabilities over which relays are the adversary's.
 //
 // Nothing that happens in a trial depends on that: they are as likely to be these
-// as those, but none of what a hostile gateway bars. So the probability can be
-// computed from which guards were used, which says more than drawing one set of
-// bad relays. Each relay that may be bad is so with probability bad.
-func (w *world) chances(o *outcome) {
-	barred, share := barred(w.cfg)
-	bad := w.cfg.Adversary / (1 - share)
-	by := map[identity][]int{} // who used it
-	honest := 0
-	for i, g := range w.gateways {
-		if g == nil || i == 0 && w.cfg.Hostile {
-			continue
-		}
-		honest++
-		n := 0
+// as those, each with probability bad. So the probabilities can be computed from
+// which guards were used, which says more than drawing one set of bad relays.
+func (o *outcome) chances(gateways []*gateway, bad float64) {
+	by := map[identity][]*gateway{} // who used it
+	for _, g := range gateways {
 		for _, id := range g.usedGuards {
-			if !barred[id.relay] {
-				n++
-				by[id] = append(by[id], i)
-			}
+			by[id] = append(by[id], g)
 		}
-		o.bad += bad * float64(n)
-		o.met += 1 - math.Pow(1-bad, float64(n))
+		o.met += (1 - math.Pow(1-bad, float64(len(g.usedGuards)))) / float64(len(gateways))
 	}
-	o.met /= float64(honest)
-	o.bad /= float64(honest)
 	several := 0
+	alone := map[*gateway]int{}
 	for _, who := range by {
 		if len(who) > 1 {
 			several++
+		} else {
+			alone[who[0]]++
 		}
 	}
 	o.any = 1 - math.Pow(1-bad, float64(len(by)))
 	o.common = 1 - math.Pow(1-bad, float64(several))
-	// Exactly one gateway has met bad guards: those that nobody else used may be
+	// Exactly one gateway has met bad guards: of those that nobody else used one is
 	// bad, all others are good.
 	one := 0.0
-	for i := range w.gateways {
-		alone := 0
-		for _, who := range by {
-			if len(who) == 1 && who[0] == i {
-				alone++
-			}
-		}
-		one += math.Pow(1-bad, float64(len(by)-alone)) * (1 - math.Pow(1-bad, float64(alone)))
+	for _, g := range gateways {
+		n := float64(alone[g])
+		one += math.Pow(1-bad, float64(len(by))-n) * (1 - math.Pow(1-bad, n))
 	}
 	o.two = math.Max(0, o.any-one)
 }

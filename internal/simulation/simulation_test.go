@@ -154,7 +154,7 @@ func TestChances(t *testing.T) {
 		}
 	}
 	var o, want outcome
-	w.chances(&o)
+	o.chances(w.gateways, .3)
 	const draws = 200_000
 	for range draws {
 		bad := map[int]bool{}
