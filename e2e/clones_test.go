@@ -20,6 +20,7 @@ import (
 // Tor runs, gives it a sample of its own; then the two hold no guard in common, and the change is not charged.
 func TestCloneGetsFreshSample(t *testing.T) {
 	p := newPair(t, setup{calm: true})
+	p.copied = true
 	planted := network.Guards[:3]
 	for _, stop := range []func() error{p.a.Stop, p.b.Stop} {
 		if err := stop(); err != nil {
@@ -93,6 +94,7 @@ func TestCloneGetsFreshSample(t *testing.T) {
 // TestRollback: bob's VM is reverted to a snapshot of before he gave the common guard up. It is named, and he gives it up again.
 func TestRollback(t *testing.T) {
 	p := newPair(t, setup{calm: true})
+	p.copied = true
 	snapshot := t.TempDir()
 	include := filepath.Dir(p.gb.IncludeFile(p.b))
 	if err := p.b.Stop(); err != nil {

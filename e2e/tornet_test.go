@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"guardring/e2e/namespace"
 	"guardring/e2e/oracle"
 	"guardring/e2e/rig"
 	"guardring/e2e/tornet"
@@ -50,6 +51,10 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (code int) {
+	if err := namespace.Enter(); err != nil {
+		log.Print(err)
+		return 1
+	}
 	starting, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	bin, err := os.MkdirTemp("/tmp", "bin-")

@@ -4,13 +4,25 @@ package tornet
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"guardring/e2e/namespace"
 )
+
+// TestMain keeps the network's addresses apart from the machine's.
+func TestMain(m *testing.M) {
+	if err := namespace.Enter(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
 
 // TestNetwork starts a network with everything that scenarios may ask for, and looks at it through a client.
 func TestNetwork(t *testing.T) {
