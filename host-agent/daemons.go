@@ -26,6 +26,10 @@ func serve(c *cli.Context) error {
 	}
 	log := newLog()
 	sc := serverConfig(cfg)
+	sc.Reread = func() ([]server.Gateway, error) {
+		cfg, err := load(c)
+		return serverConfig(cfg).Gateways, err
+	}
 	store := sc.Store
 	if err := sc.FromSystemd(); err != nil {
 		return err
@@ -45,23 +49,13 @@ func serve(c *cli.Context) error {
 			case <-ctx.Done():
 				return
 			case <-hup:
-				reload(c, s, log)
+				if err := s.Reload(); err != nil {
+					log.Error("gateways not read anew, the old ones stay where the new ones fail", "error", err)
+				}
 			}
 		}
 	}()
 	return s.Run(ctx)
-}
-
-func reload(c *cli.Context, s *server.Server, log *slog.Logger) {
-	cfg, err := load(c)
-	if err == nil {
-		err = s.Apply(serverConfig(cfg).Gateways)
-	}
-	if err != nil {
-		log.Error("gateways not read anew, the old ones stay where the new ones fail", "error", err)
-		return
-	}
-	log.Info("gateways read anew", "gateways", len(cfg.Gateways))
 }
 
 func coordinate(c *cli.Context) error {

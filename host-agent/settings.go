@@ -80,7 +80,7 @@ func load(c *cli.Context) (config.Config, error) {
 func serverConfig(cfg config.Config) server.Config {
 	s := server.Config{RunDir: cfg.RunDir, StatusMode: fs.FileMode(cfg.StatusMode), Store: cfg.DescriptorStore}
 	for _, g := range cfg.Gateways {
-		one := server.Gateway{Name: g.Name, UID: int(g.Owner), GID: int(g.Group), Mode: fs.FileMode(g.Mode), Label: g.AppArmorProfile}
+		one := server.Gateway{Name: g.Name, UID: int(g.Owner), GID: int(g.Group), Mode: fs.FileMode(g.Mode), Label: g.AppArmorProfile, Domain: string(g.Domain)}
 		for _, u := range g.AllowUsers {
 			one.AllowUIDs = append(one.AllowUIDs, uint32(u))
 		}

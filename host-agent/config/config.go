@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -63,6 +64,7 @@ type Gateway struct {
 	AllowUsers      []User  `yaml:"allow-users"`
 	AllowGroups     []Group `yaml:"allow-groups"`
 	AppArmorProfile string  `yaml:"apparmor-profile"`
+	Domain          UUID    `yaml:"domain"` // of the libvirt domain whose QEMU takes the seat; "" for any
 }
 
 // Default returns the configuration of an empty file.
@@ -191,6 +193,21 @@ func (m *Mode) UnmarshalText(b []byte) error {
 		return fmt.Errorf("%q is no mode: three octal digits such as 0660", b)
 	}
 	*m = Mode(n)
+	return nil
+}
+
+// UUID is a libvirt domain's, in lower case.
+type UUID string
+
+var uuidForm = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (u *UUID) UnmarshalText(b []byte) error {
+	text := strings.ToLower(string(b))
+	if text != "" && !uuidForm.MatchString(text) {
+		return fmt.Errorf("%q is no UUID: virsh domuuid NAME shows the domain's", b)
+	}
+	*u = UUID(text)
 	return nil
 }
 

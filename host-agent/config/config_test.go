@@ -48,7 +48,7 @@ func write(t *testing.T, dir, name, text string) string {
 
 func TestDropIns(t *testing.T) {
 	dir := t.TempDir()
-	path := write(t, dir, "g.yaml", "policy: disjoint\ngateways:\n  - name: a\n    owner: root\n")
+	path := write(t, dir, "g.yaml", "policy: disjoint\ngateways:\n  - name: a\n    owner: root\n    domain: 0B4CD3C2-6a5e-4f0e-9c5e-3c0a9d1f7a11\n")
 	write(t, dir, "gateways.d/20-c.yaml", "name: c\n")
 	write(t, dir, "gateways.d/10-b.yaml", "name: b\nmode: 0600\n")
 	write(t, dir, "gateways.d/README", "not a gateway\n")
@@ -57,7 +57,7 @@ func TestDropIns(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Gateway{
-		{Name: "a", Owner: 0, Group: Keep, Mode: 0o660},
+		{Name: "a", Owner: 0, Group: Keep, Mode: 0o660, Domain: "0b4cd3c2-6a5e-4f0e-9c5e-3c0a9d1f7a11"},
 		{Name: "b", Owner: Keep, Group: Keep, Mode: 0o600},
 		{Name: "c", Owner: Keep, Group: Keep, Mode: 0o660},
 	}
@@ -76,6 +76,7 @@ gateways:
   - name: .lease
   - name: a
     owner: no-such-user-here
+    domain: updates
   - name: a
   - grop: x
 `)
@@ -87,9 +88,10 @@ F:3: heartbeat: 1ms is out of range (want 100ms to 1m0s)
 F:4: status-mode: "0999" is no mode: three octal digits such as 0660
 F:6: gateways[0].name: ".lease" cannot be part of a socket's name (write 1 to 32 letters, digits and . _ -, beginning with a letter or digit)
 F:8: gateways[1].owner: user "no-such-user-here" is not known on this machine
-F:9: gateways[2].name: gateway "a" is configured already, in F:7 (remove one of the two, or rename it)
-F:10: gateways[3].grop: unknown key (did you mean "group"?)
-F:10: gateways[3].name: is missing (name the gateway, for instance after its libvirt domain)
+F:9: gateways[1].domain: "updates" is no UUID: virsh domuuid NAME shows the domain's
+F:10: gateways[2].name: gateway "a" is configured already, in F:7 (remove one of the two, or rename it)
+F:11: gateways[3].grop: unknown key (did you mean "group"?)
+F:11: gateways[3].name: is missing (name the gateway, for instance after its libvirt domain)
 G:1: name: gateway "a" is configured already, in F:7 (remove one of the two, or rename it)
 G:2: mod: unknown key (did you mean "mode"?)`, "F:", path+":")
 	want = strings.ReplaceAll(want, "G:", filepath.Join(dir, "gateways.d/b.yaml")+":")

@@ -29,6 +29,9 @@ func (d Dir) Lock() string { return filepath.Join(string(d), "server.lock") }
 // Server is the server's status socket.
 func (d Dir) Server() string { return filepath.Join(string(d), "server"+suffix) }
 
+// ServerCommand is the socket at which the server takes the operator's commands.
+func (d Dir) ServerCommand() string { return filepath.Join(d.Host(), "server.command") }
+
 // Coordinator is the status socket of coordinator 0 or 1.
 func (d Dir) Coordinator(seat int) string {
 	return filepath.Join(string(d), "coordinator."+strconv.Itoa(seat)+suffix)

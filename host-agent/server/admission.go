@@ -38,6 +38,7 @@ type refusal string
 const (
 	refusedUser    refusal = "refused: user and group not allowed"
 	refusedLabel   refusal = "refused: not confined by the AppArmor profile"
+	refusedDomain  refusal = "refused: not the gateway's domain"
 	refusedTaken   refusal = "refused: seat taken"
 	refusedProcess refusal = "refused: process unknown or ended"
 )
@@ -112,20 +113,35 @@ func (g *gateway) identify(l *link, cred *unix.Ucred, from side) (*process, refu
 	if err != nil {
 		return nil, refusedProcess, err
 	}
-	if cfg.Label != "" && from == guestSide {
-		profile, mode, err := proc.label()
-		if err == nil && (profile != cfg.Label || mode != "enforce") {
-			err = fmt.Errorf("confined by %q, mode %q; want %q, mode \"enforce\"", profile, mode, cfg.Label)
-		}
-		if err == nil && proc.ended() {
-			err = fmt.Errorf("process %d has ended", proc.pid)
-		}
-		if err != nil {
+	if from == guestSide {
+		if why, err := proc.check(cfg); err != nil {
 			proc.close()
-			return nil, refusedLabel, err
+			return nil, why, err
 		}
 	}
 	return proc, "", nil
+}
+
+// check applies the configuration's rules on label and domain.
+func (p *process) check(cfg Gateway) (refusal, error) {
+	if cfg.Label != "" {
+		profile, mode, err := p.label()
+		if err == nil && (profile != cfg.Label || mode != "enforce") {
+			err = fmt.Errorf("confined by %q, mode %q; want %q, mode \"enforce\"", profile, mode, cfg.Label)
+		}
+		if err != nil {
+			return refusedLabel, err
+		}
+	}
+	if cfg.Domain != "" {
+		if err := p.checkDomain(cfg.Domain); err != nil {
+			return refusedDomain, err
+		}
+	}
+	if (cfg.Label != "" || cfg.Domain != "") && p.ended() {
+		return refusedProcess, fmt.Errorf("process %d has ended", p.pid)
+	}
+	return "", nil
 }
 
 // allowed applies the configuration's rule on users and groups.

@@ -27,6 +27,9 @@ type Config struct {
 	RunDir string
 	// Gateways to serve from the start. See Server.Apply.
 	Gateways []Gateway
+	// Reread returns the gateways that are configured by now, for Server.Reload;
+	// nil: they never change. It is called by one goroutine at a time.
+	Reread func() ([]Gateway, error)
 	// StatusMode is the mode of RUN/server.sock; 0 is 0600.
 	StatusMode fs.FileMode
 	// Store keeps all descriptors in systemd's store too, so that they survive
@@ -71,10 +74,13 @@ type Gateway struct {
 	// Label, if not "", is the AppArmor profile that the process must be
 	// confined by, in enforce mode, such as "libvirt-<UUID>".
 	Label string
+	// Domain, if not "", is the UUID of the libvirt domain whose QEMU the process
+	// must be, in lower or upper case.
+	Domain string
 }
 
 func (g Gateway) equal(h Gateway) bool {
-	return g.Name == h.Name && g.UID == h.UID && g.GID == h.GID && g.Mode == h.Mode && g.Label == h.Label &&
+	return g.Name == h.Name && g.UID == h.UID && g.GID == h.GID && g.Mode == h.Mode && g.Label == h.Label && g.Domain == h.Domain &&
 		slices.Equal(g.AllowUIDs, h.AllowUIDs) && slices.Equal(g.AllowGIDs, h.AllowGIDs)
 }
 

@@ -231,7 +231,14 @@ func self(t testing.TB, role string) *exec.Cmd {
 
 func startChild(t testing.TB) *child {
 	t.Helper()
+	return startChildWith(t)
+}
+
+// startChildWith starts one with arguments that it does not look at.
+func startChildWith(t testing.TB, args ...string) *child {
+	t.Helper()
 	c := &child{cmd: self(t, "client")}
+	c.cmd.Args = append(c.cmd.Args, args...)
 	var err error
 	if c.in, err = c.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)

@@ -22,6 +22,8 @@ type Server struct {
 	log     *slog.Logger
 	started time.Time
 
+	reloading sync.Mutex // held by Reload, which reads and applies as one
+
 	mu       sync.Mutex
 	want     []Gateway // the configuration's newest list
 	running  *running  // nil before and after Run
@@ -65,10 +67,16 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	command, err := statussock.Listen(rundir.Dir(s.cfg.RunDir).ServerCommand(), 0o600)
+	if err != nil {
+		_ = status.Close()
+		return err
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if err := s.start(ctx); err != nil {
 		_ = status.Close()
+		_ = command.Close()
 		return err
 	}
 	defer s.stop()
@@ -77,6 +85,11 @@ func (s *Server) Run(ctx context.Context) error {
 	defer work.Wait()
 	work.Go(func() {
 		if err := status.Serve(ctx, func() any { return s.Status() }); err != nil {
+			cancel(err)
+		}
+	})
+	work.Go(func() {
+		if err := command.ServeAnswers(ctx, s.answer); err != nil {
 			cancel(err)
 		}
 	})
