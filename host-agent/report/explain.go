@@ -124,7 +124,10 @@ func (x explainer) sentence(d Decision) string {
 	case "rollback":
 		return fmt.Sprintf("%s came back in a state that it had left%s", m, because(d.Reason))
 	case "fresh":
-		return fmt.Sprintf("%s has a new sample after it was a clone; that is not charged%s", m, because(d.Reason))
+		if d.Reason != "" { // only then is it charged
+			return fmt.Sprintf("%s has a new sample after it was a clone (%s)", m, d.Reason)
+		}
+		return m + " has a new sample after it was a clone; that is not charged"
 	case "cleared":
 		return m + " waited at its join gate and was answered"
 	case "quarantined":

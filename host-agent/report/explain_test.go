@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -74,6 +75,29 @@ func TestExplainKeepsTheOrder(t *testing.T) {
 	}
 	if d := cmp.Diff([]string{"one", "two", "second two", "three"}, kinds); d != "" {
 		t.Error(d)
+	}
+}
+
+// TestEveryNoticeIsWorded: a notice that is new in the core must become a sentence
+// here, and its reason must fit into it.
+func TestEveryNoticeIsWorded(t *testing.T) {
+	code, err := os.ReadFile("../../internal/coordinator/notice.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := regexp.MustCompile(`NoticeKind = "([a-z-]+)"`).FindAllSubmatch(code, -1)
+	if len(kinds) < 20 {
+		t.Fatalf("%d kinds of notices found in the core", len(kinds))
+	}
+	for _, k := range kinds {
+		d := Decision{Kind: string(k[1]), Member: Name{"web", "default"}, Other: Name{"apps", "default"}, Key: "relay/AA"}
+		if s := (explainer{}).sentence(d); strings.Contains(s, ": "+d.Kind) {
+			t.Errorf("%s has no words: %q", d.Kind, s)
+		}
+	}
+	fresh := explainer{}.sentence(Decision{Kind: "fresh", Member: Name{"web", "default"}, Reason: "it had one"})
+	if strings.Contains(fresh, "not charged") {
+		t.Errorf("a charged exchange: %q", fresh)
 	}
 }
 

@@ -37,7 +37,7 @@ const (
 	NoticeContradiction NoticeKind = "contradiction" // Member and Other state different facts of relay Key: Level is not compared for it
 	NoticeClone         NoticeKind = "clone"         // Member shows the same sample as Other
 	NoticeRollback      NoticeKind = "rollback"      // Member shows a state that it had left: it was rolled back
-	NoticeFresh         NoticeKind = "fresh"         // Member has a new sample after it was named a clone: not charged
+	NoticeFresh         NoticeKind = "fresh"         // Member has a new sample after it was named a clone: not charged, unless Reason says so
 	NoticeCleared       NoticeKind = "cleared"       // Member waited at its join gate and was answered
 	NoticeLayer         NoticeKind = "layer"         // Member and Other pin the same relay in a further layer (Count 2 or 3)
 )
@@ -51,7 +51,6 @@ const (
 	ReasonFewGuards     = "too few of its guards pass its own filter"
 	ReasonNotEnough     = "too few guards would be left"
 	ReasonTooMany       = "it would need more exclusions than one order holds"
-	ReasonRefused       = "it has refused its order"
 	ReasonPolicy        = "the policy is observe"
 	ReasonQuarantine    = "its gateway is in quarantine"
 	ReasonNotShown      = "it is not shown"
