@@ -60,7 +60,13 @@ var pureImports = []string{
 // pure reports whether a package decides or says what things mean: the same
 // input must give the same output, so that everything can be simulated and
 // replayed.
-func pure(rel string) bool { return roles[rel] == core || roles[rel] == protocol }
+func pure(rel string) bool {
+	return roles[rel] == core || roles[rel] == protocol || roles[rel] == model
+}
+
+// modelImports are what a model may import besides: randomness, which comes from a
+// seed in its Config.
+var modelImports = []string{"container/heap", "math/rand/v2"}
 
 func TestPureCores(t *testing.T) {
 	for _, p := range packages(t) {
@@ -69,8 +75,10 @@ func TestPureCores(t *testing.T) {
 		}
 		for _, imp := range p.Imports {
 			own, isOwn := strings.CutPrefix(imp, module+"/")
-			mapped := imp == "unsafe" && p.rel() == "shmproto"                                                     // TestUnsafeOnlyInNamedFiles
-			if !mapped && !slices.Contains(pureImports, imp) && !(isOwn && pure(own)) && own != "internal/graph" { // which copies values, and does nothing else
+			seeded := roles[p.rel()] == model && slices.Contains(modelImports, imp)
+			mapped := imp == "unsafe" && p.rel() == "shmproto" // TestUnsafeOnlyInNamedFiles
+			copies := own == "internal/graph"                  // which copies values, and does nothing else
+			if !mapped && !seeded && !copies && !slices.Contains(pureImports, imp) && !(isOwn && pure(own)) {
 				t.Errorf("%s is pure and imports %s", p.rel(), imp)
 			}
 		}
@@ -94,11 +102,14 @@ func impurities(fset *token.FileSet, f *ast.File) []string {
 			say(n, "a channel in a pure package")
 		case *ast.SelectorExpr:
 			clock := []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker", "Local", "LoadLocation"}
+			seeded := []string{"New", "NewPCG", "Rand"}
 			output := []string{"Print", "Printf", "Println", "Scan", "Scanf", "Scanln"}
 			x, ok := n.X.(*ast.Ident)
 			switch {
 			case ok && x.Name == "time" && slices.Contains(clock, n.Sel.Name):
 				say(n, "time."+n.Sel.Name+" in a pure package: time enters as data")
+			case ok && x.Name == "rand" && !slices.Contains(seeded, n.Sel.Name):
+				say(n, "rand."+n.Sel.Name+" in a pure package: randomness has a seed in the Config")
 			case ok && x.Name == "fmt" && slices.Contains(output, n.Sel.Name):
 				say(n, "fmt."+n.Sel.Name+" in a pure package: the caller writes")
 			}
@@ -117,12 +128,13 @@ func f() {
 	select { case <-c: }
 	fmt.Println(time.Now())
 	_ = time.Second
+	_, _ = rand.New(rand.NewPCG(1, 2)), rand.IntN(3)
 }`, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := impurities(fset, f); len(got) != 5 {
-		t.Errorf("%d impurities seen, want 5: %q", len(got), got)
+	if got := impurities(fset, f); len(got) != 6 {
+		t.Errorf("%d impurities seen, want 6: %q", len(got), got)
 	}
 }
 
