@@ -63,7 +63,11 @@ func coordinate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return runner.Run(c.Context, runnerConfig(cfg), newLog())
+	r, err := runnerConfig(cfg)
+	if err != nil {
+		return err
+	}
+	return runner.Run(c.Context, r, newLog())
 }
 
 const (

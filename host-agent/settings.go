@@ -92,24 +92,21 @@ func serverConfig(cfg config.Config) server.Config {
 	return s
 }
 
-func runnerConfig(cfg config.Config) runner.Config {
+func runnerConfig(cfg config.Config) (runner.Config, error) {
+	names := make([]string, len(cfg.Levels))
+	for i, l := range cfg.Levels {
+		names[i] = string(l)
+	}
+	levels, err := coordinator.ParseLevels(names)
+	if err != nil {
+		return runner.Config{}, fmt.Errorf("levels: %w", err)
+	}
 	r := runner.Config{
 		RunDir: cfg.RunDir, LedgerDir: cfg.LedgerDir, Policy: coordinator.Policy(cfg.Policy),
 		Heartbeat: cfg.Heartbeat, Rescan: cfg.Rescan, Retention: cfg.Retention, Hold: cfg.Hold,
 		ShowFingerprints: cfg.ShowFingerprints, StatusMode: fs.FileMode(cfg.StatusMode),
-		Levels: coordinator.RelayOnly, Budgets: budgets(cfg.Budgets), MaxGatewayClaims: int(cfg.Budgets.GatewayClaims), DelayMin: cfg.Delay.Least, DelayMax: cfg.Delay.Most,
+		Levels: levels, Budgets: budgets(cfg.Budgets), MaxGatewayClaims: int(cfg.Budgets.GatewayClaims), DelayMin: cfg.Delay.Least, DelayMax: cfg.Delay.Most,
 		Consensus: cfg.Consensus, JournalSize: int64(cfg.JournalSize),
-	}
-	for _, l := range cfg.Levels {
-		switch l {
-		case "family":
-			r.Levels |= coordinator.WithFamily
-		case "subnet":
-			r.Levels |= coordinator.WithSubnet
-		}
-	}
-	if r.Levels != coordinator.RelayOnly {
-		r.Levels &^= coordinator.RelayOnly
 	}
 	for _, g := range cfg.Groups {
 		r.Groups = append(r.Groups, coordinator.Group{Name: g.Name, Relays: g.Relays})
@@ -117,7 +114,7 @@ func runnerConfig(cfg config.Config) runner.Config {
 	if r.DelayMax == 0 {
 		r.DelayMin, r.DelayMax = -1, -1 // at once; zero would be the default
 	}
-	return r
+	return r, nil
 }
 
 func budgets(b config.Budgets) coordinator.Budgets {

@@ -10,7 +10,10 @@ import (
 // TestTheFilesDefaultsAreTheCores: the example and the documentation show the
 // file's, simulation and promises are about the core's.
 func TestTheFilesDefaultsAreTheCores(t *testing.T) {
-	r := runnerConfig(config.Default())
+	r, err := runnerConfig(config.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
 	own := coordinator.Config{Policy: coordinator.PolicyObserve}
 	file := coordinator.Config{
 		Policy: r.Policy, Retention: r.Retention, Hold: r.Hold, Levels: r.Levels, Budgets: r.Budgets,

@@ -84,9 +84,9 @@ func simulated(c *cli.Context) (simulation.Config, error) {
 		cfg.Core.Policy = coordinator.Policy(policy)
 	}
 	if c.IsSet("levels") {
-		levels, err := parseLevels(c.String("levels"))
+		levels, err := coordinator.ParseLevels(strings.Split(c.String("levels"), ","))
 		if err != nil {
-			return cfg, err
+			return cfg, hint.Wrap(err, "--levels takes relay, family and subnet, with commas between them")
 		}
 		cfg.Core.Levels = levels
 	}
@@ -98,26 +98,6 @@ func simulated(c *cli.Context) (simulation.Config, error) {
 		cfg.Network = n
 	}
 	return cfg, nil
-}
-
-// parseLevels reads a list. The relay is always compared, named or not.
-func parseLevels(text string) (coordinator.Levels, error) {
-	var levels coordinator.Levels
-	for _, word := range strings.Split(text, ",") {
-		switch word {
-		case "relay":
-		case "family":
-			levels |= coordinator.WithFamily
-		case "subnet":
-			levels |= coordinator.WithSubnet
-		default:
-			return 0, hint.Wrap(fmt.Errorf("level %q is unknown", word), "--levels takes relay, family and subnet, with commas between them")
-		}
-	}
-	if levels == 0 {
-		levels = coordinator.RelayOnly
-	}
-	return levels, nil
 }
 
 func readNetwork(path string) (*simulation.Network, error) {

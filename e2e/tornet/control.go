@@ -66,9 +66,6 @@ func DialControl(ctx context.Context, socket, cookieFile string) (*Control, erro
 // Close ends the connection; event channels are closed.
 func (c *Control) Close() error { return c.conn.Close() }
 
-// Done is closed when the connection has ended.
-func (c *Control) Done() <-chan struct{} { return c.closed }
-
 func (c *Control) read() {
 	defer func() {
 		close(c.closed)

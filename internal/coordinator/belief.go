@@ -239,7 +239,7 @@ func (c *Coordinator) contradict(r *relay, b belief) {
 			return cmp.Or(a.Relay.Compare(b.Relay), cmp.Compare(a.Level, b.Level))
 		})
 		switch {
-		case at.d.one.IsZero() || len(r.claims) == 0 || !c.cfg.Levels.has(at.level):
+		case at.d.one.IsZero() || len(r.claims) == 0 || !c.cfg.Levels.Has(at.level):
 			if found {
 				c.contradictions = slices.Delete(c.contradictions, i, i+1)
 			}

@@ -77,7 +77,7 @@ func (c *Coordinator) sortedRelays() []*relay {
 
 // keys calls yield for the keys of r above the relay.
 func (c *Coordinator) keys(r *relay, yield func(Key)) {
-	if c.cfg.Levels.has(LevelFamily) {
+	if c.cfg.Levels.Has(LevelFamily) {
 		for _, k := range c.groups[r.id] {
 			yield(k)
 		}
@@ -87,7 +87,7 @@ func (c *Coordinator) keys(r *relay, yield func(Key)) {
 			}
 		}
 	}
-	if r.facts != nil && c.cfg.Levels.has(LevelSubnet) {
+	if r.facts != nil && c.cfg.Levels.Has(LevelSubnet) {
 		for _, s := range r.facts.subnets {
 			if s != 0 {
 				yield(s.key())
@@ -98,7 +98,7 @@ func (c *Coordinator) keys(r *relay, yield func(Key)) {
 
 // listed calls yield for the keys under which r is found by those that it lists.
 func (c *Coordinator) listed(r *relay, yield func(Key)) {
-	if c.cfg.Levels.has(LevelFamily) && r.facts.statesFamily() {
+	if c.cfg.Levels.Has(LevelFamily) && r.facts.statesFamily() {
 		for _, id := range r.facts.family.list {
 			yield(listedKey(id))
 		}
@@ -145,7 +145,7 @@ func (c *Coordinator) near(r *relay, yield func(o *relay, l Level)) {
 			}
 		}
 	})
-	if !c.cfg.Levels.has(LevelFamily) || !r.facts.statesFamily() || len(r.facts.family.list) == 0 {
+	if !c.cfg.Levels.Has(LevelFamily) || !r.facts.statesFamily() || len(r.facts.family.list) == 0 {
 		return
 	}
 	for _, o := range c.levels[listedKey(r.id)] {

@@ -37,6 +37,29 @@ func TestKeyTexts(t *testing.T) {
 	}
 }
 
+func TestLevelsByName(t *testing.T) {
+	for text, want := range map[string]Levels{
+		"relay": RelayOnly, "relay,family": WithFamily, "relay,subnet": WithSubnet, "relay,family,subnet": WithFamily | WithSubnet,
+	} {
+		for _, names := range []string{text, strings.TrimPrefix(text, "relay,")} { // relay may be left out
+			if got, err := ParseLevels(strings.Split(names, ",")); err != nil || got != want || got.String() != text {
+				t.Errorf("%s is read as %#x (%s), %v", names, uint8(got), got, err)
+			}
+		}
+	}
+	if got, err := ParseLevels(nil); err != nil || got != RelayOnly {
+		t.Errorf("no name is read as %s, %v", got, err)
+	}
+	for _, names := range []string{"", "family,country", "Family"} {
+		if got, err := ParseLevels(strings.Split(names, ",")); err == nil {
+			t.Errorf("%q is read as %s", names, got)
+		}
+	}
+	if got := Levels(0).String(); got != DefaultLevels.String() {
+		t.Errorf("no set is written as %s, want the default", got)
+	}
+}
+
 // A key has one text, so that two ledgers can be compared.
 func TestKeyTextsRefused(t *testing.T) {
 	for _, text := range []string{"", "relay", "relay/", "subnet/45.1.2.0/24", "subnet/45.1.2.3/16", "subnet/2a01:4f8::/48", "subnet/2A01:4f8::/32",

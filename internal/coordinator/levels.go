@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"guardring/internal/guardstate"
@@ -78,8 +79,47 @@ type Facts struct {
 	FamilyStated bool `json:"family_stated,omitempty"`
 }
 
-// has reports whether guards are compared at level l.
-func (s Levels) has(l Level) bool {
+// ParseLevels returns the set of the named levels (family, subnet; relay may be
+// named). None is RelayOnly, not the default.
+func ParseLevels(names []string) (Levels, error) {
+	s := RelayOnly
+	for _, name := range names {
+		var l Level
+		if err := l.UnmarshalText([]byte(name)); err != nil {
+			return 0, err
+		}
+		switch l {
+		case LevelRelay:
+		case LevelFamily:
+			s |= WithFamily
+		case LevelSubnet:
+			s |= WithSubnet
+		default:
+			return 0, errors.New("a level without a name")
+		}
+	}
+	if s != RelayOnly {
+		s &^= RelayOnly
+	}
+	return s, nil
+}
+
+// String names the levels of the set, the strongest first, with commas.
+func (s Levels) String() string {
+	var names []string
+	for l := LevelRelay; l <= LevelSubnet; l++ {
+		if s.Has(l) {
+			names = append(names, l.String())
+		}
+	}
+	return strings.Join(names, ",")
+}
+
+// Has reports whether guards are compared at level l.
+func (s Levels) Has(l Level) bool {
+	if s == 0 {
+		s = DefaultLevels
+	}
 	switch l {
 	case LevelRelay:
 		return true

@@ -118,7 +118,7 @@ func (c *Coordinator) solve(m *member, open int) (added []Exclusion, primaries [
 		least = tiers[2:]
 	}
 	for widest := LevelSubnet; widest >= LevelRelay; widest-- {
-		if !c.cfg.Levels.has(widest) {
+		if !c.cfg.Levels.Has(widest) {
 			continue
 		}
 		for _, s := range least {

@@ -340,7 +340,7 @@ func (w *model) believe(f guardstate.Fingerprint, said []told, consensus map[gua
 	}
 	same := func(a, b map[string]bool) bool { return cmp.Equal(a, b) }
 	contest := func(l Level, one, other Member) {
-		if len(past) > 0 && w.cfg.Levels.has(l) {
+		if len(past) > 0 && w.cfg.Levels.Has(l) {
 			w.contested = append(w.contested, fmt.Sprintf("%s %s %s %s", f, l, one, other))
 		}
 	}
@@ -403,9 +403,9 @@ func (w *model) near(a, b Key) Level {
 	switch {
 	case a == b:
 		return LevelRelay
-	case w.cfg.Levels.has(LevelFamily) && (grouped || common(fa.ids, fb.ids) || fa.list[g.String()] && fb.list[f.String()]):
+	case w.cfg.Levels.Has(LevelFamily) && (grouped || common(fa.ids, fb.ids) || fa.list[g.String()] && fb.list[f.String()]):
 		return LevelFamily
-	case w.cfg.Levels.has(LevelSubnet) && common(fa.nets, fb.nets):
+	case w.cfg.Levels.Has(LevelSubnet) && common(fa.nets, fb.nets):
 		return LevelSubnet
 	}
 	return 0

@@ -170,9 +170,6 @@ func (p *Player) Play(line []byte) (Event, Ready, error) {
 	return e, r, nil
 }
 
-// State returns how things stand after the lines played so far.
-func (p *Player) State() State { return p.core.State() }
-
 func (p *Player) event(x *entry) (Event, error) {
 	switch x.Kind {
 	case "published":

@@ -249,9 +249,9 @@ func (s *sim) related(f, g guardstate.Fingerprint) Level {
 	switch {
 	case a == b:
 		return LevelRelay
-	case levels.has(LevelFamily) && (a^1 == b && a%4 < 2 || a%5 == 0 && b%5 == 0 && a%35 == b%35 || inGroup(f) && inGroup(g)):
+	case levels.Has(LevelFamily) && (a^1 == b && a%4 < 2 || a%5 == 0 && b%5 == 0 && a%35 == b%35 || inGroup(f) && inGroup(g)):
 		return LevelFamily
-	case levels.has(LevelSubnet) && a%47 == b%47:
+	case levels.Has(LevelSubnet) && a%47 == b%47:
 		return LevelSubnet
 	}
 	return 0

@@ -64,13 +64,10 @@ func newHostile(w *world) *hostile {
 
 // widest is the widest level that the coordinator compares.
 func widest(l coordinator.Levels) Observer {
-	if l == 0 {
-		l = coordinator.DefaultLevels
-	}
 	switch {
-	case l&coordinator.WithSubnet != 0:
+	case l.Has(coordinator.LevelSubnet):
 		return BySubnet
-	case l&coordinator.WithFamily != 0:
+	case l.Has(coordinator.LevelFamily):
 		return ByFamily
 	}
 	return ByRelay
@@ -91,7 +88,7 @@ func aim(cfg *Config) []target {
 		return all
 	}
 	families := truths(cfg.Network, ByFamily)
-	if cfg.Core.Levels != 0 && cfg.Core.Levels&coordinator.WithFamily == 0 {
+	if !cfg.Core.Levels.Has(coordinator.LevelFamily) {
 		families = nil
 	}
 	if o == ByFamily {

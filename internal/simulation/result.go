@@ -4,8 +4,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
-
-	"guardring/internal/coordinator"
 )
 
 // Figure is a mean over the trials with its 95 % interval.
@@ -54,8 +52,8 @@ type Pair struct {
 type Sight struct {
 	Observer string `json:"observer"`
 	Pair
-	// Ratio: how many times fewer; its Low is what can be relied on. Infinite
-	// (no time at all with guardring) is given as 0 with Low set.
+	// Ratio: how many times fewer; its Low is what can be relied on. A billion
+	// stands for more than that, also for no time at all with guardring.
 	Ratio Figure `json:"ratio"`
 }
 
@@ -91,7 +89,7 @@ func newResult(cfg *Config, without, with, evil []outcome) *Result {
 	}
 	r := &Result{
 		Network: cfg.Network.Name, Gateways: cfg.Gateways, Months: cfg.Months, Trials: cfg.Trials, Share: cfg.Adversary,
-		Policy: string(cfg.Core.Policy), Levels: levelNames(cfg.Core.Levels), Gate: cfg.Gate,
+		Policy: string(cfg.Core.Policy), Levels: cfg.Core.Levels.String(), Gate: cfg.Gate,
 		UsedChanges:   per(with, each, func(o *outcome) float64 { return o.used }),
 		UnusedChanges: per(with, each, func(o *outcome) float64 { return o.unused }),
 		KeptAway:      per(with, each, func(o *outcome) float64 { return o.others }),
@@ -126,20 +124,6 @@ func newResult(cfg *Config, without, with, evil []outcome) *Result {
 		}
 	}
 	return r
-}
-
-func levelNames(l coordinator.Levels) string {
-	if l == 0 {
-		l = coordinator.DefaultLevels
-	}
-	names := "relay"
-	if l&coordinator.WithFamily != 0 {
-		names += ",family"
-	}
-	if l&coordinator.WithSubnet != 0 {
-		names += ",subnet"
-	}
-	return names
 }
 
 // bootstrap draws the trials again and again, with replacement, to see how much

@@ -37,27 +37,15 @@ const (
 	maxDocument = 64 * 1024 * 1024 // bytes that Fetch accepts
 )
 
-// Serve listens at path with the given mode and writes document(), as JSON with
-// a newline, to each connection until ctx ends; then it removes the socket and
-// returns nil. document is called once per connection, from several goroutines.
-// A socket file that nobody listens on is replaced; one that is in use, or
-// anything that is not a socket, is an error.
-func Serve(ctx context.Context, path string, mode fs.FileMode, document func() any) error {
-	l, err := Listen(path, mode)
-	if err != nil {
-		return err
-	}
-	return l.Serve(ctx, document)
-}
-
-// Listener is a bound socket that is not served yet: for callers that must
-// report a bad path before they start their work.
+// Listener is a bound socket that is not served yet, so that callers report a bad
+// path before they start their work.
 type Listener struct {
 	l    *net.UnixListener
 	path string
 }
 
-// Listen binds path. See Serve.
+// Listen binds path with the given mode. A socket file that nobody listens on is
+// replaced; one that is in use, or anything that is not a socket, is an error.
 func Listen(path string, mode fs.FileMode) (*Listener, error) {
 	if err := sockpath.Check(path); err != nil {
 		return nil, fmt.Errorf("status socket %s: %w", path, err)
@@ -129,7 +117,9 @@ func removeStale(path string) error {
 	return fmt.Errorf("another process may listen there: %w", err)
 }
 
-// Serve answers connections until ctx ends. See the function Serve.
+// Serve writes document(), as JSON with a newline, to each connection until ctx
+// ends; then it removes the socket and returns nil. document is called once per
+// connection, from several goroutines.
 func (l *Listener) Serve(ctx context.Context, document func() any) error {
 	return l.serve(ctx, func(*net.UnixConn) (any, error) { return document(), nil })
 }
