@@ -35,8 +35,14 @@ func (m *Machine) answerWith(s shmproto.ReceiptStatus, r shmproto.ReceiptReason)
 // Tor as it must be. Order of effects: option, file, circuits, receipt.
 func (m *Machine) reconcile() {
 	t := &m.tor
-	if m.change.id != 0 || !t.confRead || m.wanted[QueryConfig] || m.asked[QueryConfig] != 0 || m.retry[QueryConfig] {
-		return // one change at a time, and never on an old picture
+	if m.change.id != 0 {
+		return // one change at a time
+	}
+	if !t.confRead || m.wanted[QueryConfig] || m.asked[QueryConfig] != 0 || m.retry[QueryConfig] {
+		if m.gateOverdue() {
+			m.reconcileGate()
+		}
+		return // never on an old picture
 	}
 	if !t.unrestrictedUser() && !t.networkRead && !t.relay() {
 		m.need(QueryNetwork)
@@ -75,7 +81,7 @@ func (m *Machine) reconcile() {
 // reconcileDown is what can be done without a control port: empty the file on
 // the way out. Tor reads it at its next start.
 func (m *Machine) reconcileDown() {
-	if m.leaving && m.gate.option && m.gate.phase != gatePassed {
+	if (m.leaving || m.stopping && m.cfg.Gate == GateOpen) && m.gate.option && m.gate.phase != gatePassed {
 		m.notice(NoticeWarn, "the join gate cannot be opened without the control port: if Tor runs, restart it, or its streams wait for ever")
 	}
 	switch {

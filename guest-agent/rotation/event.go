@@ -113,6 +113,12 @@ type Tick struct{}
 // The machine is over when Ready.Left is set.
 type Leave struct{}
 
+// Stop: the agent is about to end, and the member stays one: nothing is lifted. Only a
+// join gate that holds streams is opened (GateOpen), because nobody else would; the
+// note in the include file stays, and the next start closes it again. It is done when
+// Machine.Ending is false.
+type Stop struct{}
+
 // TorError is an answer of the control port other than 250.
 type TorError struct {
 	Code int // 513, 553, ...
@@ -137,3 +143,4 @@ func (OrderSeen) event()        {}
 func (CommandDone) event()      {}
 func (Tick) event()             {}
 func (Leave) event()            {}
+func (Stop) event()             {}

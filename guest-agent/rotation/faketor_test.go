@@ -34,6 +34,7 @@ type fakeTor struct {
 	went    map[string]guardstate.Fingerprint // the guard that a stream was attached through
 
 	failWrite bool
+	failQuery []string  // queries that cannot be answered or read
 	failRules bool      // the packet filter cannot be changed
 	refuse    *TorError // answer to the next SETCONF
 	hostile   bool      // another controller undoes every SETCONF
@@ -169,6 +170,9 @@ func (f *fakeTor) entryGuards() []guardstate.EntryGuard {
 func (f *fakeTor) perform(a Action) []Event {
 	switch a := a.(type) {
 	case Query:
+		if slices.Contains(f.failQuery, a.What.String()) {
+			return []Event{CommandDone{ID: a.ID, Err: fmt.Errorf("%s: cannot be read", a.What)}}
+		}
 		return []Event{f.query(a), CommandDone{ID: a.ID}}
 	case SetConf:
 		if err := f.refusal(); err != nil {

@@ -74,6 +74,7 @@ const (
 	whyTor      gateWhy = "tor-refused"
 	whyFile     gateWhy = "include-file"
 	whyKind     gateWhy = "cannot-move"
+	whyStopped  gateWhy = "agent-stopped"
 )
 
 // String explains w in plain words.
@@ -98,7 +99,9 @@ func (w gateWhy) String() string {
 	case whyFile:
 		return "the include file cannot be written"
 	case whyKind:
-		return "this Tor gives up no guards (a relay, bridges, or policy observe), so there is nothing to wait for"
+		return "this Tor gives up no guards (a relay, bridges, no entry guards, or policy observe), so there is nothing to wait for"
+	case whyStopped:
+		return "the agent was stopped, and nobody else would open it; its next start closes it again"
 	}
 	return "not known"
 }
@@ -132,6 +135,9 @@ func (m *Machine) Gate() GateState {
 		s.State, s.Waiting, s.Why = "opening", len(m.tor.waiting), g.why.String()
 	case gatePassed:
 		s.State, s.Why = "open", g.why.String()
+		if g.foreign {
+			s.Waiting = len(m.tor.waiting) // for whoever attaches them
+		}
 	}
 	return s
 }
@@ -139,6 +145,8 @@ func (m *Machine) Gate() GateState {
 // awaited says what a closed gate waits for.
 func (m *Machine) awaited() string {
 	switch {
+	case !m.tor.up:
+		return "the control port is away"
 	case m.starting():
 		return "Tor has not chosen its guards yet"
 	case m.gate.first == 0:
@@ -174,7 +182,7 @@ func (m *Machine) reconcileGate() {
 	case gateOpening:
 		m.openGate()
 	case gatePassed:
-		if n := parseGate(m.tor.include.Text); !m.leaving && n.state != notePassed && (m.cfg.Gate != GateOff || n.state != noteNone) {
+		if n := parseGate(m.tor.include.Text); !m.leaving && g.why != whyStopped && n.state != notePassed && (m.cfg.Gate != GateOff || n.state != noteNone) {
 			m.writeGate(gateNote{state: notePassed, why: g.why})
 		}
 	}
@@ -185,7 +193,6 @@ func (m *Machine) beginGate() {
 	t, g := &m.tor, &m.gate
 	note := parseGate(t.include.Text)
 	ex, _ := parseInclude(t.include.Text)
-	can := !t.relay() && !t.bridges() && !m.cfg.Observe
 	switch {
 	case note.state == notePassed:
 		g.phase, g.why = gatePassed, note.why
@@ -193,26 +200,46 @@ func (m *Machine) beginGate() {
 		g.phase, g.why = gateOpening, note.why
 	case note.state == noteClosed && m.cfg.Gate == GateOff:
 		m.becomeOpening(whyOff)
-	case note.state == noteClosed && !can:
+	case note.state == noteClosed && !m.movable():
 		m.becomeOpening(whyKind)
 	case note.state == noteClosed && g.option && !note.since.IsZero() && !note.since.After(m.now):
 		// Closed by us before. The limit goes on: who kills us again and again must not hold the streams.
 		g.phase, g.since, g.deadline = gateShut, note.since, note.since.Add(m.cfg.GateLimit)
-	case m.cfg.Gate == GateOff || m.leaving:
+	case note.state == noteClosed && g.option && m.leaving: // closed by us, whenever that was
+		m.becomeOpening(whyLeaving)
+	case note.state == noteClosed && g.option && m.stopping && m.cfg.Gate == GateOpen:
+		m.becomeOpening(whyStopped)
+	case m.cfg.Gate == GateOff || m.leaving || m.stopping:
 		g.phase = gateNone
-	case !can:
+	case !m.movable():
 		g.phase, g.why = gateNone, whyKind
 	case note.state == noteNone && (len(ex) > 0 || t.split.Own != nil):
 		g.phase, g.why = gatePassed, whyKnown
 	case note.state == noteNone && g.option:
 		g.phase, g.why = gatePassed, whyOther
-		m.notice(NoticeWarn, "join gate: another controller has set __LeaveStreamsUnattached and attaches streams itself: the gate stays open")
+		m.notice(NoticeWarn, "join gate: another controller has set __LeaveStreamsUnattached and attaches streams itself: the gate stays open; if there is none, restart Tor, or its streams wait for ever")
 	case !t.include.Exists:
 		g.phase, g.why = gateNone, whyFile
 		m.notice(NoticeWarn, "join gate: the include file is missing, so the gate stays open: run guardring-guest join")
 	default: // new; or closed before, and Tor was restarted, or the clock has jumped back
 		g.phase, g.since, g.deadline = gateClosing, m.now, m.now.Add(m.cfg.GateLimit)
 	}
+}
+
+// movable reports that this Tor gives up guards, so that there is something to wait
+// for. It can change while the gate is closed: who sets bridges does it in the first start.
+func (m *Machine) movable() bool {
+	t := &m.tor
+	return !t.relay() && !t.bridges() && t.conf.Value("UseEntryGuards") != "0" && !m.cfg.Observe
+}
+
+// gateOverdue reports that the gate is closed well past the limit, or was not opened
+// yet for that reason. Then it opens on an old picture of Tor, too: an answer that
+// does not come must not hold anybody's streams.
+func (m *Machine) gateOverdue() bool {
+	g := &m.gate
+	late := !g.deadline.IsZero() && m.now.After(g.deadline.Add(m.cfg.RetryAfter))
+	return late && m.cfg.Gate == GateOpen && (g.closed() || g.phase == gateOpening)
 }
 
 // decideGate opens a closed gate when its time has come.
@@ -227,6 +254,12 @@ func (m *Machine) decideGate() {
 	switch {
 	case m.leaving:
 		m.becomeOpening(whyLeaving)
+	case !m.movable():
+		m.becomeOpening(whyKind)
+	case m.stopping && m.cfg.Gate == GateClosed:
+		m.notice(NoticeWarn, "join gate: the agent ends while it is closed: streams wait on (join-gate: closed) until the agent runs again; or restart Tor")
+	case m.stopping && m.cfg.Gate == GateOpen:
+		m.becomeOpening(whyStopped)
 	case m.answered() && m.receipt.Status == shmproto.ReceiptApplied:
 		m.becomeOpening(whyAnswered)
 	case m.answered() && m.receipt.Status == shmproto.ReceiptRefused:
@@ -267,7 +300,7 @@ func (m *Machine) openGate() {
 	switch note := parseGate(t.include.Text); {
 	case g.foreign:
 		m.becomePassed()
-	case note.state != noteOpening && !g.unmarked && t.include.Exists && !m.leaving:
+	case note.state != noteOpening && !g.unmarked && t.include.Exists && !m.leaving && g.why != whyStopped:
 		m.writeGate(gateNote{state: noteOpening, why: g.why})
 	case g.option:
 		m.change = change{id: m.id(), kind: changeGate}
@@ -275,7 +308,7 @@ func (m *Machine) openGate() {
 	case !g.collected:
 		g.collected = true
 		m.want(QueryCircuits)
-	case !m.fresh(QueryCircuits):
+	case !m.fresh(QueryCircuits) && !m.retry[QueryCircuits]: // what cannot be read is not waited for: events told, too
 	case g.attaching == nil:
 		g.attaching = map[CommandID]bool{}
 		for _, id := range sortedKeys(t.waiting) {
@@ -368,6 +401,17 @@ func (m *Machine) attachedByOther(s guardstate.Stream) {
 	g.foreign = true
 	m.becomeOpening(whyOther)
 	m.notice(NoticeWarn, "join gate: another controller attaches streams itself: the gate is left to it, and __LeaveStreamsUnattached stays set; if that controller has ended, restart Tor")
+}
+
+// Ending reports that the agent is about to end and the gate is yet to be opened.
+func (m *Machine) Ending() bool {
+	g := &m.gate
+	if !m.stopping || !m.tor.up || m.left {
+		return false
+	}
+	writes := m.change.id != 0 && (m.change.kind == changeGate || m.change.kind == changeGateFile)
+	unread := g.phase == gateUnknown && m.cfg.Gate == GateOpen // it may be closed since before our start
+	return writes || unread || g.phase == gateOpening || g.closed() && m.cfg.Gate == GateOpen
 }
 
 func (m *Machine) gateWake() time.Time {

@@ -242,3 +242,37 @@ func FuzzGateNote(f *testing.F) {
 		}
 	})
 }
+
+// TestGateStopKilledAtEachEffect: the agent is stopped while the gate is closed, and
+// killed at each effect on its way out. Either it has let everything go, or its
+// successor does.
+func TestGateStopKilledAtEachEffect(t *testing.T) {
+	for kill := 0; ; kill++ {
+		f := newFakeTor(8)
+		a := newAgent(f, Config{Gate: GateOpen})
+		a.up()
+		a.step(f.open("s1")...)
+		a.step(f.open("s2")...)
+		effects := 0
+		a.stop = func(Action) bool { effects++; return effects-1 == kill }
+		a.step(Stop{})
+		if a.dead {
+			b := newAgent(f, a.cfg)
+			b.now = a.now.Add(time.Second)
+			b.up()
+			b.step(Stop{})
+			a = b
+		} else if effects <= kill {
+			if kill < 3 {
+				t.Errorf("only %d effects", effects)
+			}
+			break
+		}
+		if v := f.values(optionGate); a.m.Ending() || len(v) > 0 || f.streams["s1"] == "" || f.streams["s2"] == "" {
+			t.Errorf("killed at %d: ending %t, option %v, streams %v\n%s", kill, a.m.Ending(), v, f.streams, strings.Join(a.log, "\n"))
+		}
+		if n := parseGate(f.include.Text); n.state != noteClosed {
+			t.Errorf("killed at %d: note %v: the next start must close the gate again", kill, n)
+		}
+	}
+}

@@ -54,6 +54,8 @@ type Machine struct {
 	closing map[guardstate.CircuitID]string // asked to be closed, not seen gone; their purpose then
 	leaving bool
 	left    bool
+	// stopping: the agent is about to end, and nobody would open a closed gate.
+	stopping bool
 }
 
 // change is the outstanding changing command; id 0: none.

@@ -145,7 +145,10 @@ func (m *Machine) observe(e Event) {
 		m.done(e)
 	case Leave:
 		m.leaving, m.receipt = true, shmproto.Receipt{}
+		m.yielded, m.fights, m.refused = false, nil, nil // our lines go whoever else changes them
 		m.want(QueryConfig)
+	case Stop:
+		m.stopping = true
 	case Tick:
 	}
 }

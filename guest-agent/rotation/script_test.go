@@ -187,8 +187,8 @@ func runCommand(t *testing.T, a *agent, d *datadriven.TestData) {
 		}
 		a.step(ConfChanged{Keys: []string{optionOR}})
 		a.sleep(2 * time.Second)
-	case "fail": // fail write | setconf | dumb-close | late-stream | probes | include-not-first | no-consensus; "fail none"
-		a.tor.failRules = false
+	case "fail": // fail write | query=(circuits) | setconf | dumb-close | late-stream | probes | include-not-first | no-consensus; "fail none"
+		a.tor.failRules, a.tor.failQuery = false, nil
 		a.tor.failWrite, a.tor.refuse, a.tor.dumb, a.tor.probes, a.tor.hostile = false, nil, false, false, false
 		a.tor.include.First, a.tor.include.Included, a.tor.live = true, true, true
 		switch d.CmdArgs[0].Key {
@@ -196,6 +196,8 @@ func runCommand(t *testing.T, a *agent, d *datadriven.TestData) {
 			a.tor.failWrite = true
 		case "enforce":
 			a.tor.failRules = true
+		case "query": // fail query=(circuits,config)
+			a.tor.failQuery = d.CmdArgs[0].Vals
 		case "setconf":
 			a.tor.refuse = &TorError{Code: 553, Text: "Transition not allowed"}
 		case "dumb-close":
@@ -243,6 +245,20 @@ func runCommand(t *testing.T, a *agent, d *datadriven.TestData) {
 		a.tor.dormant = true
 		a.tor.circ = map[guardstate.CircuitID]guardstate.Circuit{}
 		a.sleep(2 * time.Minute)
+	case "clock": // the wall clock jumps, and the agent that knew the time before is killed: clock -1h
+		dur, err := time.ParseDuration(d.CmdArgs[0].Key)
+		if err != nil {
+			d.Fatalf(t, "%v", err)
+		}
+		b := newAgent(a.tor, a.cfg)
+		b.now = a.now.Add(dur)
+		*a = *b
+	case "stop": // the agent ends
+		a.step(Stop{})
+		a.log = append(a.log, fmt.Sprintf("ending=%t", a.m.Ending()))
+	case "up-leaving", "up-stopping": // at once, before Tor was asked
+		a.step(ControlUp{TorVersion: "0.4.9.11"}, map[string]Event{"up-leaving": Leave{}, "up-stopping": Stop{}}[d.Cmd])
+		a.sleep(2 * time.Second)
 	case "leave":
 		a.step(Leave{})
 		a.sleep(2 * time.Second)

@@ -40,6 +40,7 @@ func (e OrderSeen) String() string {
 func (e CommandDone) String() string { return fmt.Sprintf("done %d err=%v", e.ID, e.Err) }
 func (Tick) String() string          { return "tick" }
 func (Leave) String() string         { return "leave" }
+func (Stop) String() string          { return "stop" }
 
 func isTorError(err error) bool {
 	var refusal *TorError

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"context"
 	"os"
 	"runtime"
 	"slices"
@@ -61,5 +62,44 @@ func TestJoinGate(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("the gate never opens")
 		}
+	}
+}
+
+// TestStopOpensTheGate: an agent that is stopped while the join gate is closed lets the
+// streams go before it ends, for nobody else would; also one of several whose Tor does
+// not answer does not keep the others closed, nor the agent from ending.
+func TestStopOpensTheGate(t *testing.T) {
+	tor, hung := newFakeTor(t), newFakeTor(t)
+	for _, f := range []*fakeTor{tor, hung} {
+		f.set(func() { f.waiting = []string{"12", "13"} })
+	}
+	d := newFakeDevice(t, "browsing")
+	cfg := Config{Tors: []Tor{torOf(t, "hung", hung), torOf(t, "default", tor)}, Dial: oneDevice(d), Rotation: rotation.Config{Gate: rotation.GateOpen}}
+	cfg.Tors[0].Control.Timeout = time.Minute
+	cfg.BackoffMin, cfg.BackoffMax = time.Millisecond, 10*time.Millisecond
+	cfg.Rotation.PublishGap = time.Millisecond
+	a, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	for _, name := range []string{"hung", "default"} {
+		d.member(t, name, "a gated publication", func(p *shmproto.Publication) bool { return present(p) && p.Flags&shmproto.MemberGated != 0 })
+	}
+	hung.set(func() { hung.hang = true })
+	cancel()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(stopPatience + 10*time.Second):
+		t.Fatal("the agent does not end")
+	}
+	if got := tor.asked("RESETCONF", "ATTACHSTREAM"); !slices.Equal(got, []string{"RESETCONF __LeaveStreamsUnattached", "ATTACHSTREAM 12 0", "ATTACHSTREAM 13 0"}) {
+		t.Errorf("on the way out %q", got)
 	}
 }

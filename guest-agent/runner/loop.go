@@ -27,7 +27,12 @@ type loop struct {
 	wakeups    uint64    // by our own timer
 	leaving    bool
 	leaveBy    time.Time // until when the region may keep us from leaving
+	stopping   bool
+	stopBy     time.Time // until when join gates may keep us from stopping
 }
+
+// stopPatience is how long a stopped agent takes to open join gates.
+const stopPatience = 5 * time.Second
 
 // leavePatience is how long leaving waits for the region to take the last
 // publications.
@@ -61,19 +66,20 @@ func New(cfg Config) (*Agent, error) {
 // Run serves until ctx ends, or until all members have left after Config.Leave.
 // It returns nil in both cases.
 func (a *Agent) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
+	// What works for the members outlives ctx: a closed join gate is opened first.
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	l := a.l
 	l.started = time.Now()
 	l.keepRules()
-	l.launch = func(m *member) { m.launch(ctx, &wg) }
+	l.launch = func(m *member) { m.launch(work, &wg) }
 	for _, m := range l.members {
 		l.launch(m)
 	}
 	if l.cfg.Discover != nil {
-		wg.Go(func() { l.scout.run(ctx, l) })
+		wg.Go(func() { l.scout.run(work, l) })
 	}
-	wg.Go(func() { l.shore.dial(ctx, l.post(ctx)) })
+	wg.Go(func() { l.shore.dial(work, l.post(work)) })
 	err := l.run(ctx)
 	ctxErr := ctx.Err() // stopped before all had left
 	cancel()
@@ -119,19 +125,23 @@ func (l *loop) run(ctx context.Context) error {
 	l.nextAll = time.Now().Add(l.cfg.SlowTick)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	leave := l.cfg.Leave
+	leave, stop := l.cfg.Leave, ctx.Done()
 	for {
 		now := time.Now()
 		l.tick(now)
 		l.shore.flush(now)
 		l.letGo()
-		if l.gone(now) {
+		if l.gone(now) || l.stopped(now) {
 			return nil
 		}
 		timer.Reset(l.next().Sub(now))
 		select {
-		case <-ctx.Done():
-			return nil
+		case <-stop:
+			stop = nil
+			l.stopping, l.stopBy = true, time.Now().Add(stopPatience)
+			for _, m := range l.members {
+				m.step(rotation.Stop{}, time.Now())
+			}
 		case f := <-l.work:
 			f()
 			for range len(l.work) { // what waits already, before anything is shown
@@ -177,6 +187,9 @@ func (l *loop) next() time.Time {
 	if l.leaving && l.leaveBy.Before(next) && time.Now().Before(l.leaveBy) { // past it only Tor is waited for
 		next = l.leaveBy
 	}
+	if l.stopping && l.stopBy.Before(next) {
+		next = l.stopBy
+	}
 	return next
 }
 
@@ -201,6 +214,24 @@ func (l *loop) tick(now time.Time) {
 			m.step(rotation.Tick{}, now)
 		}
 	}
+}
+
+// stopped reports whether we were stopped and no join gate is closed any more by our
+// doing, or has not become so in time.
+func (l *loop) stopped(now time.Time) bool {
+	if !l.stopping {
+		return false
+	}
+	for _, m := range l.members {
+		if !m.machine.Ending() {
+			continue
+		}
+		if now.Before(l.stopBy) {
+			return false
+		}
+		l.cfg.Log.Warn("the join gate could not be opened before the end: streams wait until the agent runs again; start it, or restart Tor", "member", m.tor.Name)
+	}
+	return true
 }
 
 // gone reports whether every member has left and the region shows it.

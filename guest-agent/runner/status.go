@@ -206,7 +206,13 @@ func (m *member) document(complain func(member, text, remedy string)) Member {
 	}
 	d.Gate = gateDoc(m.machine.Gate())
 	if g := d.Gate; g != nil && g.State != "open" && time.Now().After(g.Limit) {
-		complain(name, "the join gate is closed past its limit: streams wait, because "+g.Why, "start guardring on the host; or set join-gate: open or off and restart the agent")
+		remedy := "start guardring on the host; or set join-gate: open or off and restart the agent"
+		if !m.up {
+			remedy = "restart Tor: that opens the gate, and brings the control port back"
+		}
+		complain(name, "the join gate is closed past its limit: streams wait, because "+g.Why, remedy)
+	} else if g != nil && g.State == "open" && g.Waiting > 0 {
+		complain(name, fmt.Sprintf("%d streams wait for another controller, which has taken __LeaveStreamsUnattached over from the join gate", g.Waiting), "if that controller has ended, restart Tor")
 	}
 	p := m.pending
 	if p == nil {
