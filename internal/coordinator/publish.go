@@ -1,9 +1,6 @@
 package coordinator
 
-import (
-	"guardring/internal/guardstate"
-	"guardring/shmproto"
-)
+import "guardring/shmproto"
 
 // published takes in what a slot shows now.
 func (c *Coordinator) published(e Published) {
@@ -99,11 +96,8 @@ func (c *Coordinator) absorb(m *member, p *shmproto.Publication, arrived bool) {
 // for the longest time makes room.
 func (c *Coordinator) join(g *gateway, name Member) *member {
 	known := c.membersOf(g.name)
-	var account *Account
-	var sample []guardstate.Fingerprint
-	sampled := false
+	var oldest *member
 	if len(known) >= shmproto.MaxMembers {
-		var oldest *member
 		for _, m := range known {
 			if !m.shown() && (oldest == nil || oldest.away.IsZero() || !m.away.IsZero() && m.away.Before(oldest.away)) {
 				oldest = m
@@ -120,13 +114,16 @@ func (c *Coordinator) join(g *gateway, name Member) *member {
 			c.order(oldest, nil)
 		}
 		c.forget(oldest)
-		account, sample, sampled = oldest.account, oldest.sample, oldest.sampled
 	}
-	// Its budgets are the newcomer's: new names are no new budgets.
 	m := c.addMember(name)
-	m.account, m.sample, m.sampled = account, sample, sampled
-	if account != nil {
-		c.saveAccount(m)
+	if oldest != nil {
+		// Its budgets are the newcomer's, and so is the free exchange that it had:
+		// new names are no new budgets.
+		m.account, m.sample, m.sampled = oldest.account, oldest.sample, oldest.sampled
+		m.freed = oldest.freed
+		if m.account != nil {
+			c.saveAccount(m)
+		}
 	}
 	return m
 }
