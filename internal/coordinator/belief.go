@@ -76,22 +76,6 @@ func (c *Coordinator) state(m *member, s filing) {
 	c.refresh(r)
 }
 
-// vet bounds the questions that m can ask by changing what it says of a guard
-// that it claims: each costs a sample change, and without one left the old facts
-// stay (and the publication is asked again when it comes next).
-func (c *Coordinator) vet(m *member) {
-	for _, cl := range m.claims {
-		i := m.pub.find(cl.key)
-		if i < 0 {
-			continue
-		}
-		g := &m.pub.guards[i]
-		if cl.facts.contradicts(g.facts) && !c.pay(m, BudgetSampleChanges) {
-			g.facts = cl.facts
-		}
-	}
-}
-
 // belief is the outcome of comparing all statements about a relay.
 type belief struct {
 	facts *facts // what counts

@@ -34,8 +34,8 @@ type member struct {
 	would   []Key       // policy observe: what the operator was told that it would be told
 	dirty   bool        // is in c.dirty
 
-	sample    []guardstate.Fingerprint // the visible guards that it showed last; stays while it is away
-	sampled   bool                     // it has shown a sample since the coordinator's start
+	sample    []seen // the visible guards that it showed last; stays while it is away
+	sampled   bool   // it has shown a sample since the coordinator's start
 	shortages [len(budgetNames)]shortage
 	gatedFrom shmproto.Seq // the first of its present run of publications from a closed join gate
 

@@ -31,7 +31,7 @@ func (c *Coordinator) reveal(m *member) {
 	waiting := 0
 	for _, class := range [...]shmproto.GuardFlags{shmproto.GuardInUse, shmproto.GuardPrimary, shmproto.GuardPossiblePrimary, 0} {
 		for i, g := range p.guards {
-			if classOf(g) != class || g.has(shmproto.GuardBridge) || m.sampledAt(i, g.id) {
+			if classOf(g) != class || g.has(shmproto.GuardBridge) || m.sampledAt(i, g.id) >= 0 {
 				continue
 			}
 			k := RelayKey(g.id)
@@ -46,7 +46,7 @@ func (c *Coordinator) reveal(m *member) {
 				waiting++
 				continue
 			}
-			m.sample = append(m.sample, g.id)
+			m.sample = append(m.sample, seen{id: g.id})
 		}
 	}
 	m.resample()
@@ -64,10 +64,19 @@ func classOf(g guard) shmproto.GuardFlags {
 	return 0
 }
 
-// sampledAt reports whether the guard was visible already. It is mostly at the
-// same place as before.
-func (m *member) sampledAt(i int, id guardstate.Fingerprint) bool {
-	return i < len(m.sample) && m.sample[i] == id || slices.Contains(m.sample, id)
+// seen is a guard of a member's sample that counts.
+type seen struct {
+	id   guardstate.Fingerprint
+	said *facts // all that the member has stated of it
+}
+
+// sampledAt returns the place in m's sample of guard i of its publication, -1 if
+// it is not visible already. It is mostly at the same place as before.
+func (m *member) sampledAt(i int, id guardstate.Fingerprint) int {
+	if i < len(m.sample) && m.sample[i].id == id {
+		return i
+	}
+	return slices.IndexFunc(m.sample, func(s seen) bool { return s.id == id })
 }
 
 // resample makes the visible guards m's sample, in their order. Guards that are
@@ -76,23 +85,61 @@ func (m *member) sampledAt(i int, id guardstate.Fingerprint) bool {
 func (m *member) resample() {
 	p := &m.pub
 	old := m.sample
-	var sample []guardstate.Fingerprint
+	var sample []seen
 	same := true
 	for i, g := range p.guards {
 		if p.visible(i) && !g.has(shmproto.GuardBridge) {
-			same = same && len(sample) < len(old) && old[len(sample)] == g.id
-			sample = append(sample, g.id)
+			s := seen{id: g.id}
+			j := m.sampledAt(i, g.id)
+			if j >= 0 {
+				s = old[j]
+			}
+			same = same && j == len(sample)
+			sample = append(sample, s)
 		}
 	}
 	if same && len(sample) == len(old) {
 		return
 	}
 	if !p.wholeSample() {
-		for _, id := range old {
-			if len(sample) < shmproto.MaxGuards && p.find(RelayKey(id)) < 0 {
-				sample = append(sample, id)
+		for _, s := range old {
+			if len(sample) < shmproto.MaxGuards && p.find(RelayKey(s.id)) < 0 {
+				sample = append(sample, s)
 			}
 		}
 	}
 	m.sample = sample
+}
+
+// vet bounds the questions that m can ask by changing what it says of a guard:
+// as a claim it is told if another had one near it first, and as a guard that
+// comes next its order steers it around what is near others' guards. So each
+// change costs a sample change, and without one left the old facts stay (and the
+// publication is asked again when it comes next).
+func (c *Coordinator) vet(m *member) {
+	if m.account == nil || c.cfg.Budgets.SampleChanges.unlimited() {
+		return
+	}
+	for i := range m.pub.guards {
+		g := &m.pub.guards[i]
+		at := m.sampledAt(i, g.id)
+		if g.facts == nil || at < 0 || !m.pub.visible(i) {
+			continue
+		}
+		s := &m.sample[at]
+		cl := m.claim(RelayKey(g.id))
+		if s.said == nil && cl != nil {
+			s.said = cl.facts // known from the ledger
+		}
+		if s.said.contradicts(g.facts) && !c.pay(m, BudgetSampleChanges) {
+			g.facts = s.said
+			continue
+		}
+		s.said = g.facts.over(s.said)
+		// Those of a live claim follow when it is renewed.
+		if cl != nil && !cl.live() && !s.said.equal(cl.facts) {
+			cl.facts = s.said
+			c.saveClaim(cl)
+		}
+	}
 }
