@@ -44,6 +44,7 @@ var roles = map[string]role{
 	"host-agent": command, "guest-agent": command,
 
 	"e2e": trial, "e2e/demo": trial, "e2e/impostor": trial, "e2e/namespace": trial, "e2e/oracle": trial, "e2e/rig": trial, "e2e/tornet": trial,
+	"e2e/vmtest": trial, "e2e/vmtest/errand": trial, "e2e/vmtest/inside": trial,
 }
 
 // mayImport says which roles a role may import, and why no other.
@@ -82,6 +83,7 @@ var libraries = map[string]struct {
 	why   string
 }{
 	"github.com/ajstarks/svgo":        {[]string{"host-agent/figures"}, "a chart is drawn in one place"},
+	"github.com/cavaliergopher/cpio":  {[]string{"e2e/vmtest"}, "the initramfs of test guests"},
 	"github.com/cretz/bine":           {[]string{"guest-agent/torctl"}, "bine has no deadlines and parses circuits wrongly; torctl mends that"},
 	"github.com/fsnotify/fsnotify":    {[]string{"guest-agent/statewatch"}, "one place knows how Tor replaces its state file"},
 	"github.com/google/renameio/v2":   {[]string{"guest-agent/include", "host-agent"}, "one place writes files that Tor reads; a chart is there whole or not at all"},

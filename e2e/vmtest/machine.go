@@ -1,0 +1,126 @@
+package vmtest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"guardring/e2e/tornet"
+)
+
+// accelerator is how QEMU runs a guest's instructions.
+type accelerator string
+
+const (
+	kvm accelerator = "kvm"
+	tcg accelerator = "tcg"
+)
+
+// probeLimit bounds the attempt to boot a guest with KVM; one that works takes a second or two.
+const probeLimit = 10 * time.Second
+
+// Accelerator is "kvm" where a guest boots with it, else "tcg". /dev/kvm may exist and open, and yet run no kernel: only booting one
+// tells. The first call may take ten seconds.
+func (k *Kit) Accelerator(ctx context.Context) string {
+	k.probe.Do(func() {
+		began := time.Now()
+		k.accel = tcg
+		if err := k.probeKVM(ctx); err != nil {
+			k.cfg.Log("guests run without KVM (%v after %.1f s)", err, time.Since(began).Seconds())
+			return
+		}
+		k.accel = kvm
+		k.cfg.Log("guests run with KVM")
+	})
+	return string(k.accel)
+}
+
+// probeKVM boots a guest that does nothing but power off.
+func (k *Kit) probeKVM(ctx context.Context) error {
+	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	f.Close()
+	console := filepath.Join(k.dir, "probe.console")
+	args := append(machineArgs(kvm, "q35", false), "-m", "160", "-no-reboot", "-serial", "file:"+console,
+		"-kernel", k.kernel.image(), "-initrd", k.base,
+		"-append", commandLine+" rdinit=/bin/busybox -- poweroff -f")
+	p, err := tornet.Spawn(exec.Command("qemu-system-x86_64", args...))
+	if err != nil {
+		return err
+	}
+	defer p.Kill()
+	limit := time.NewTimer(probeLimit)
+	defer limit.Stop()
+	select {
+	case <-p.Done():
+		return p.Err()
+	case <-limit.C:
+		return fmt.Errorf("a guest does not boot with /dev/kvm")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// commandLine are the kernel's options. Without no_timer_check, one boot of twenty panics on a busy machine without KVM: the timer's
+// interrupt seems lost.
+const commandLine = "console=ttyS0 quiet no_timer_check mitigations=off"
+
+// machineArgs are QEMU's options for machine and accelerator.
+func machineArgs(a accelerator, machine string, iommu bool) []string {
+	args := []string{"-nodefaults", "-no-user-config", "-display", "none", "-cpu", "max", "-smp", "1"}
+	split := ""
+	if a == kvm {
+		args = append(args, "-accel", "kvm")
+		if iommu {
+			split = ",kernel-irqchip=split" // interrupt remapping needs it
+		}
+	} else {
+		args = append(args, "-accel", "tcg,tb-size=64")
+	}
+	args = append(args, "-machine", machine+split)
+	if iommu {
+		args = append(args, "-device", "intel-iommu,intremap=on")
+	}
+	return args
+}
+
+// args are QEMU's arguments for the guest.
+func (g *Guest) args(ctx context.Context) []string {
+	o := g.opts
+	args := machineArgs(accelerator(g.kit.Accelerator(ctx)), o.Machine, o.IOMMU)
+	args = append(args, "-name", o.Name, "-m", strconv.Itoa(o.MemoryMiB),
+		"-kernel", g.kit.kernel.image(), "-initrd", g.file("initrd"), "-append", g.commandLine(),
+		"-chardev", "file,id=console,append=on,path="+g.file("console"), "-serial", "chardev:console",
+		"-chardev", "socket,id=qmp,path="+g.file("qmp"), "-mon", "chardev=qmp,mode=control",
+		"-device", "virtio-rng-pci", "-device", "virtio-serial-pci",
+		"-chardev", "socket,id=errand,path="+g.file("errand"), "-device", "virtserialport,chardev=errand,name="+errandPort)
+	if o.Region != "" {
+		args = append(args, "-chardev", "socket,id=region,path="+o.Region,
+			"-device", "ivshmem-doorbell,chardev=region,vectors=2,addr=0x10")
+	}
+	if n := o.Network; n != nil {
+		user := fmt.Sprintf("user,id=net,ipv6=off,net=%s.0/24,host=%[1]s.2,dhcpstart=%[1]s.15", n.prefix())
+		for _, f := range n.Forward {
+			user += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-:%d", f.Host, f.Guest)
+		}
+		args = append(args, "-netdev", user, "-device", "virtio-net-pci,netdev=net,romfile=")
+	}
+	return append(args, o.QEMU...)
+}
+
+func (g *Guest) commandLine() string {
+	line := commandLine + " vm.name=" + g.opts.Name
+	if n := g.opts.Network; n != nil {
+		line += fmt.Sprintf(" vm.address=%s.15/24 vm.router=%[1]s.2", n.prefix())
+	}
+	if g.opts.CommandLine != "" {
+		line += " " + g.opts.CommandLine
+	}
+	return line
+}
