@@ -24,9 +24,7 @@ import (
 
 func main() {
 	log.SetFlags(0)
-	if err := serve(); err != nil {
-		log.Fatalf("inside: %v", err)
-	}
+	log.Fatalf("inside: %v", serve())
 }
 
 // worker carries out requests; commands are those that run, by token.
@@ -37,6 +35,7 @@ type worker struct {
 	commands map[uint64]context.CancelFunc
 }
 
+// serve ends with an error, or not at all.
 func serve() error {
 	// A port can be opened once only.
 	port, err := os.OpenFile("/dev/virtio-ports/"+errand.Port, os.O_RDWR, 0)
