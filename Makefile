@@ -15,7 +15,8 @@ TOOLS   := .ci/tools/go.mod
 # What a fresh Debian 12 with Go lacks, by the command or file that shows it.
 need = $(if $(shell command -v $(1) 2>/dev/null),,$(2))
 PACKAGES = $(strip $(call need,tor,tor) $(call need,qemu-system-x86_64,qemu-system-x86) \
-	$(call need,qemu-aarch64,qemu-user) $(call need,gcc,gcc libc6-dev) $(call need,nft,nftables) $(call need,ip,iproute2) $(call need,busybox,busybox-static))
+	$(call need,qemu-aarch64,qemu-user) $(call need,gcc,gcc libc6-dev) $(call need,nft,nftables) $(call need,ip,iproute2) $(call need,busybox,busybox-static) \
+	$(call need,libvirtd,libvirt-daemon libvirt-daemon-driver-qemu))
 
 .PHONY: help
 help: ## list the targets
