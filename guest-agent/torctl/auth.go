@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"os/user"
 	"strconv"
@@ -58,17 +59,21 @@ func (c *Conn) authenticate(cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("PROTOCOLINFO: %w", handshakeError(err))
 	}
-	cookiePath := cfg.CookiePath
+	cookiePath, owner := cfg.CookiePath, anyOwner
 	if cookiePath == "" {
-		cookiePath = info.CookieFile
+		cookiePath, owner = info.CookieFile, peer(c.raw)
 	}
 	var cookieErr error
 	switch {
 	case info.HasAuthMethod("NULL"):
 		return c.sendAuth(nil, "")
+	case info.HasAuthMethod("COOKIE") && !info.HasAuthMethod("SAFECOOKIE") && cfg.CookiePath == "":
+		// Whoever listens would get the content of a file that he chose: of another Tor's cookie, say.
+		cookieErr = hint.Errorf("if this is your Tor, name its cookie file in the agent's configuration (instances: cookie:)",
+			"the control port wants the cookie itself and names its file: every Tor since 0.2.3 proves first that it knows it (SAFECOOKIE)")
 	case info.HasAuthMethod("SAFECOOKIE") || info.HasAuthMethod("COOKIE"):
 		var cookie []byte
-		if cookie, cookieErr = readCookie(cookiePath); cookieErr != nil {
+		if cookie, cookieErr = readCookie(cookiePath, owner); cookieErr != nil {
 			break
 		}
 		if info.HasAuthMethod("SAFECOOKIE") {
@@ -88,9 +93,34 @@ func (c *Conn) authenticate(cfg Config) error {
 	return hint.Errorf("set CookieAuthentication 1 in torrc", "tor offers no known way to authenticate (%s)", strings.Join(info.AuthMethods, " "))
 }
 
+// anyOwner: the cookie's owner does not matter.
+const anyOwner = -1
+
+// peer is the user who listens at the other end of a unix socket, as the kernel
+// knows; anyOwner if that is root, which Debian's Tor is when it begins to listen,
+// or cannot be known.
+func peer(c net.Conn) int {
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		return anyOwner
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return anyOwner
+	}
+	owner := anyOwner
+	_ = raw.Control(func(fd uintptr) {
+		if cred, err := syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED); err == nil && cred.Uid != 0 {
+			owner = int(cred.Uid)
+		}
+	})
+	return owner
+}
+
 // readCookie reads a cookie file. The path may come from whoever listens at the
-// control port: only a regular file of the right size is read, without waiting.
-func readCookie(path string) ([]byte, error) {
+// control port: only a regular file of the right size is read, without waiting, and
+// only his own. He could else have us prove another Tor's cookie, and pass the proof on.
+func readCookie(path string, owner int) ([]byte, error) {
 	if path == "" {
 		return nil, errors.New("tor names no cookie file")
 	}
@@ -110,6 +140,10 @@ func readCookie(path string) ([]byte, error) {
 	}
 	if !st.Mode().IsRegular() || st.Size() != cookieLen {
 		return nil, fmt.Errorf("cookie %s: not a regular file of %d bytes", path, cookieLen)
+	}
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok && owner != anyOwner && int(sys.Uid) != owner {
+		return nil, hint.Errorf("if this is right, name the cookie file in the agent's configuration (instances: cookie:)",
+			"cookie %s is of user %d, and user %d listens at the control port: it may be another Tor's", path, sys.Uid, owner)
 	}
 	cookie := make([]byte, cookieLen)
 	if _, err := io.ReadFull(f, cookie); err != nil {

@@ -286,12 +286,13 @@ func TestAuthentication(t *testing.T) {
 	}{
 		{name: "null"},
 		{name: "safe cookie", s: script{auth: "COOKIE,SAFECOOKIE", cookie: cookie, file: file}},
-		{name: "plain cookie", s: script{auth: "COOKIE", cookie: cookie, file: file}},
+		{name: "plain cookie", s: script{auth: "COOKIE", cookie: cookie, file: "/nonexistent"}, cfg: Config{CookiePath: file}},
+		{name: "plain cookie of a file that the port chose", s: script{auth: "COOKIE", cookie: cookie, file: file}, want: "wants the cookie itself", hint: "cookie:"},
 		{name: "other cookie path", s: script{auth: "COOKIE,SAFECOOKIE", cookie: cookie, file: "/nonexistent"}, cfg: Config{CookiePath: file}},
 		{name: "wrong cookie", s: script{auth: "COOKIE,SAFECOOKIE", cookie: cookie, file: stale}, want: "not the one that this control port uses", hint: "another Tor"},
 		{name: "no cookie", s: script{auth: "COOKIE,SAFECOOKIE", cookie: cookie, file: dir + "/none"}, want: "does not exist", hint: "CookieAuthFile"},
 		{name: "odd cookie", s: script{auth: "COOKIE,SAFECOOKIE", cookie: cookie, file: shortFile}, want: "not a regular file of 32 bytes"},
-		{name: "cookie is a device", s: script{auth: "COOKIE", cookie: cookie, file: "/dev/zero"}, want: "not a regular file of 32 bytes"},
+		{name: "cookie is a device", s: script{auth: "COOKIE,SAFECOOKIE", cookie: cookie, file: "/dev/zero"}, want: "not a regular file of 32 bytes"},
 		{name: "password", s: script{auth: "HASHEDPASSWORD", password: "a b\"%s"}, cfg: Config{Password: "a b\"%s"}},
 		{name: "password after unreadable cookie", s: script{auth: "COOKIE,SAFECOOKIE,HASHEDPASSWORD", password: "pw", file: dir + "/none"}, cfg: Config{Password: "pw"}},
 		{name: "wrong password", s: script{auth: "HASHEDPASSWORD", password: "pw"}, cfg: Config{Password: "no"}, want: "tor refused the password", hint: "password"},
@@ -365,6 +366,29 @@ func TestPermissionNamesTheGroup(t *testing.T) {
 		}
 		return
 	}
-	_, err = readCookie(path)
+	_, err = readCookie(path, anyOwner)
 	checkError(t, err, path+": permission denied", "add the agent's user to group")
+}
+
+// TestCookieOfAnother: who listens at one Tor's control socket cannot have us prove
+// that we know another Tor's cookie.
+func TestCookieOfAnother(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "cookie")
+	if err := os.WriteFile(path, make([]byte, cookieLen), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	me := os.Getuid()
+	for owner, want := range map[int]string{anyOwner: "", me: "", me + 1: "it may be another Tor's"} {
+		_, err := readCookie(path, owner)
+		checkError(t, err, want, "")
+	}
+	p := listen(t, script{})
+	c, err := net.Dial("unix", p.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if got, want := peer(c), map[bool]int{true: anyOwner, false: me}[me == 0]; got != want {
+		t.Errorf("peer %d, want %d", got, want)
+	}
 }

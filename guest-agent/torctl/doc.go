@@ -5,7 +5,9 @@
 // there may refuse, close, hang, answer half, or send nonsense without end.
 // Every request has a deadline; past it the connection is closed, because a late
 // answer would be taken for the answer of the next request. Lines and replies
-// have a size limit. Nothing that is read reaches a panic, and nothing that is
+// have a size limit. Another Tor's cookie, or any other file, cannot be got from us by
+// naming it: a cookie that the port names must belong to whoever listens, and is only
+// proved, never sent. Nothing that is read reaches a panic, and nothing that is
 // sent may contain a line break.
 //
 // What bine does here, and what it does not: it reads replies and PROTOCOLINFO.
