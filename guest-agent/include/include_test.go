@@ -5,7 +5,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -234,5 +236,38 @@ func TestSiteRefusesPathsThatTorMisreads(t *testing.T) {
 	_, err := include.Join(include.Site{Torrc: "torrc", Include: "/etc/tor/my rules", UID: -1, GID: -1}, empty)
 	if err == nil || !strings.Contains(err.Error(), "absolute") || !strings.Contains(err.Error(), "misread") {
 		t.Errorf("error %v, want both faults at once", err)
+	}
+}
+
+// TestNoRegularFile: what is no regular file is refused without waiting for anybody: a
+// FIFO would hold the reader, and with it all that the agent does for this Tor.
+func TestNoRegularFile(t *testing.T) {
+	dir := t.TempDir()
+	fifo := filepath.Join(dir, "50_user.conf")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	torrc := filepath.Join(dir, "torrc")
+	if err := os.WriteFile(torrc, []byte("%include "+dir+"/*.conf\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for what, read := range map[string]func() error{
+		"a FIFO":   func() error { _, _, err := include.ReadFile(fifo); return err },
+		"a folder": func() error { _, _, err := include.ReadFile(dir); return err },
+		"a FIFO in a pattern": func() error {
+			_, err := include.Inspect(include.Site{Torrc: torrc, Include: filepath.Join(dir, "x")})
+			return err
+		},
+	} {
+		ended := make(chan error, 1)
+		go func() { ended <- read() }()
+		select {
+		case err := <-ended:
+			if err == nil || !strings.Contains(err.Error(), "not a regular file") {
+				t.Errorf("%s: %v", what, err)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatalf("%s: the reader hangs", what)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // Limits of what is read. Tor has no limit of its own for sizes; a torrc is a
@@ -61,9 +62,10 @@ func (s Site) validate() error {
 	return errors.Join(errs...)
 }
 
-// ReadFile reads a regular file of at most maxFileSize bytes.
+// ReadFile reads a regular file of at most maxFileSize bytes. It waits for nobody, as
+// opening a FIFO would.
 func ReadFile(path string) (string, os.FileInfo, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return "", nil, err
 	}

@@ -51,10 +51,9 @@ func (c *Config) validate() error {
 		c.MaxRounds = 5
 	}
 	var errs []error
-	if c.Member == "" || len(c.Member) > shmproto.MaxNameLen {
-		errs = append(errs, fmt.Errorf("member name %q: want 1 to %d characters", c.Member, shmproto.MaxNameLen))
-	}
-	if c.Role != "" && !shmproto.ValidName(c.Role) {
+	if !shmproto.ValidName(c.Member) {
+		errs = append(errs, fmt.Errorf("member name %.40q: want %s", c.Member, shmproto.NameRule))
+	} else if c.Role != "" && !shmproto.ValidName(c.Role) {
 		errs = append(errs, fmt.Errorf("role %q: want %s", c.Role, shmproto.NameRule))
 	}
 	if c.MinPassPercent < 20 || c.MinPassPercent > 100 {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"guardring/guest-agent/rotation"
+	"guardring/shmproto"
 )
 
 // loop owns the machines and the region. Everything in it is used by one
@@ -55,10 +56,14 @@ func New(cfg Config) (*Agent, error) {
 			continue
 		}
 		m, err := newMember(l, t)
-		if err != nil {
+		switch {
+		case err == nil:
+			l.members = append(l.members, m)
+		case cfg.Discover != nil && !shmproto.ValidName(t.Name):
+			l.leaveOut(t.Name, err) // what lies among the instances must not keep the others from being served
+		default:
 			return nil, err
 		}
-		l.members = append(l.members, m)
 	}
 	return &Agent{l}, nil
 }

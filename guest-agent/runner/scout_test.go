@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -232,4 +233,24 @@ func TestATorThatIsNotRunning(t *testing.T) {
 			return doc.Members[0].Idle == discover && complained != discover
 		})
 	}
+}
+
+// TestOddInstanceHarmsNoOther: a folder among the instances whose name no member can
+// have is left out, and said so; the others are served, also at the start.
+func TestOddInstanceHarmsNoOther(t *testing.T) {
+	tor := newFakeTor(t)
+	d := newFakeDevice(t, "browsing")
+	odd := []Tor{torOf(t, "web (copy)", tor), torOf(t, ".trash", tor), torOf(t, strings.Repeat("x", 300), tor)}
+	all := append([]Tor{torOf(t, "default", tor)}, odd...)
+	a, _ := run(t, Config{Tors: all, Discover: func() ([]Tor, error) { return all, nil }, Dial: oneDevice(d), SlowTick: 100 * time.Millisecond})
+	d.member(t, "default", "present", present)
+	await(t, a, "the odd ones in the status", func(d Document) bool {
+		n := 0
+		for _, c := range d.Faults {
+			if strings.Contains(c.Text, "not served") {
+				n++
+			}
+		}
+		return len(d.Members) == 1 && n == len(odd)
+	})
 }
