@@ -90,7 +90,7 @@ func (m *Machine) observe(e Event) {
 		case "GOOD_L2", "BAD_L2":
 			return // a second hop: says nothing of the guard of that name
 		case "DOWN":
-			t.down[e.Fingerprint] = true
+			note(t.down, e.Fingerprint, true)
 		default:
 			delete(t.down, e.Fingerprint)
 		}
@@ -173,7 +173,7 @@ func (m *Machine) disconnect() {
 func (m *Machine) circuit(c guardstate.Circuit) {
 	t := &m.tor
 	if !c.Gone() {
-		t.circuits[c.ID] = c
+		note(t.circuits, c.ID, c)
 		return
 	}
 	delete(t.circuits, c.ID)
@@ -182,7 +182,7 @@ func (m *Machine) circuit(c guardstate.Circuit) {
 
 func (m *Machine) stream(s guardstate.Stream) {
 	if s.Waits() {
-		m.tor.waiting[s.ID] = m.tor.waiting[s.ID] || s.Status == "CONTROLLER_WAIT"
+		note(m.tor.waiting, s.ID, m.tor.waiting[s.ID] || s.Status == "CONTROLLER_WAIT")
 	} else {
 		delete(m.tor.waiting, s.ID)
 	}
@@ -192,7 +192,17 @@ func (m *Machine) stream(s guardstate.Stream) {
 		delete(m.tor.streams, s.ID)
 		return
 	}
-	m.tor.streams[s.ID] = s.Circuit
+	note(m.tor.streams, s.ID, s.Circuit)
+}
+
+// maxSeen bounds what events alone may add to the picture. No Tor has as many circuits
+// or streams at a time; the next snapshot puts right what was left out.
+const maxSeen = 1 << 16
+
+func note[K comparable, V any](seen map[K]V, k K, v V) {
+	if _, there := seen[k]; there || len(seen) < maxSeen {
+		seen[k] = v
+	}
 }
 
 // keepWaiting forgets the streams that a snapshot does not show as waiting.
