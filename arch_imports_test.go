@@ -15,6 +15,7 @@ const (
 	ground   role = "ground"   // what both agents stand on; no policy
 	protocol role = "protocol" // the memory protocol and the words of Tor
 	core     role = "core"     // decides; pure
+	form     role = "form"     // writes and edits other programs' documents; pure
 	model    role = "model"    // simulates the world around a core; pure
 	adapter  role = "adapter"  // one thing outside: a socket, a file, a program
 	loop     role = "loop"     // owns a core and performs what it says
@@ -32,6 +33,8 @@ var roles = map[string]role{
 	"internal/consensus": protocol, "internal/guardstate": protocol, "shmproto": protocol,
 
 	"internal/coordinator": core, "internal/coordinator/election": core, "guest-agent/rotation": core,
+
+	"libvirt-xml/domainxml": form,
 
 	"internal/simulation": model,
 
@@ -56,10 +59,11 @@ var mayImport = map[role]struct {
 	protocol: {[]role{protocol}, "both agents and every version must mean the same by it"},
 	core:     {[]role{protocol}, "a core is simulated and replayed: facts in, commands out, nothing else"},
 	model:    {[]role{protocol, core}, "a model runs the real core, and nothing that touches the machine"},
-	adapter:  {[]role{ground, protocol}, "adapters import no core and not each other: the loop translates between them"},
+	form:     {[]role{protocol}, "a document is text in, text out: it is compared with what was printed before"},
+	adapter:  {[]role{ground, protocol, form}, "adapters import no core and not each other: the loop translates between them"},
 	loop:     {[]role{ground, protocol, core, adapter}, "the loop is the one place where cores and adapters meet"},
 	display:  {[]role{ground, protocol}, "what is shown is a document, not the thing itself"},
-	command:  {[]role{ground, protocol, core, model, adapter, loop, display}, "main puts the parts together"},
+	command:  {[]role{ground, protocol, core, form, model, adapter, loop, display}, "main puts the parts together"},
 	trial:    {[]role{trial}, "end-to-end tests drive built binaries; their oracle is Tor, not our own code"},
 }
 
@@ -91,6 +95,7 @@ var libraries = map[string]struct {
 	"github.com/urfave/cli/v2":        {[]string{"host-agent", "guest-agent"}, "flags become a Config in main and go no further"},
 	"go.yaml.in/yaml/v3":              {[]string{"internal/configfile"}, "every fault at once, with its line, in one way"},
 	"github.com/jedib0t/go-pretty/v6": {[]string{"host-agent/report", "e2e/demo"}, "terminal output belongs to the edge"},
+	"libvirt.org/go/libvirtxml":       {[]string{"libvirt-xml/domainxml"}, "one place knows libvirt's documents"},
 	"golang.org/x/term":               {[]string{"host-agent", "e2e/demo"}, "terminal output belongs to the edge"},
 	"golang.org/x/time/rate":          {[]string{"host-agent/server", "host-agent/runner"}, "pacing is for loops; a core counts ticks"},
 	"github.com/coreos/go-systemd/v22": {[]string{"host-agent/server", "guest-agent"},

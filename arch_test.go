@@ -52,16 +52,17 @@ func packages(t *testing.T) []pkg {
 // Everything in it gives the same output for the same input; so no clock, file,
 // process, goroutine or randomness comes in that nobody has thought of here.
 var pureImports = []string{
-	"bytes", "cmp", "crypto/sha256", "encoding/base64", "encoding/binary", "encoding/hex", "encoding/json", "errors", "fmt", "hash/crc32",
-	"maps", "math", "math/bits", "net/netip", "slices", "strconv", "strings",
-	"time", // as data: TestPureCores refuses its clock
+	"bytes", "cmp", "crypto/sha256", "encoding/base64", "encoding/binary", "encoding/hex", "encoding/json", "encoding/xml", "errors", "fmt", "hash/crc32",
+	"maps", "math", "math/bits", "net/netip", "path", "slices", "strconv", "strings",
+	"time",                      // as data: TestPureCores refuses its clock
+	"libvirt.org/go/libvirtxml", // structs and their XML, nothing else
 }
 
 // pure reports whether a package decides or says what things mean: the same
 // input must give the same output, so that everything can be simulated and
 // replayed.
 func pure(rel string) bool {
-	return roles[rel] == core || roles[rel] == protocol || roles[rel] == model
+	return roles[rel] == core || roles[rel] == form || roles[rel] == protocol || roles[rel] == model
 }
 
 // modelImports are what a model may import besides: randomness, which comes from a

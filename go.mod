@@ -35,4 +35,5 @@ require (
 	golang.org/x/sync v0.11.0 // indirect
 	golang.org/x/text v0.22.0 // indirect
 	golang.org/x/tools v0.26.0 // indirect
+	libvirt.org/go/libvirtxml v1.12002.0 // indirect
 )
