@@ -118,12 +118,12 @@ func newAgent(cfg config.Config, log *slog.Logger, part bool, leave <-chan strin
 	agent, err = runner.New(runner.Config{
 		Tors:     tors,
 		Discover: discover(cfg),
-		Dial: func() (runner.Device, error) {
-			d, err := device.Dial(cfg.Region)
+		Dial: func() (runner.Device, device.Choice, error) {
+			d, choice, err := device.Open(deviceOptions(cfg))
 			if err != nil {
-				return nil, err
+				return nil, choice, err // no Device that is a nil one of package device
 			}
-			return d, nil
+			return d, choice, nil
 		},
 		Region:      cfg.Region,
 		Writer:      writer.Slot,

@@ -52,7 +52,11 @@ func leave(ctx context.Context, w io.Writer, cfg config.Config, names []string) 
 			return err
 		}
 	}
-	if err := eachSite(w, picked, include.Leave, "was not prepared; nothing to restore"); err != nil || len(names) == 0 {
+	err = eachSite(w, picked, include.Leave, "was not prepared; nothing to restore")
+	if len(names) == 0 {
+		err = errors.Join(err, restore(w, cfg)) // the agent has let go of the device
+	}
+	if err != nil || len(names) == 0 {
 		return err
 	}
 	for _, name := range names {

@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"guardring/guest-agent/config"
+	"guardring/internal/checkup"
 	"guardring/internal/hint"
 	"guardring/internal/version"
 )
@@ -24,7 +25,11 @@ const program = "guardring-guest"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if err := newApp().RunContext(ctx, os.Args); err != nil {
+	err := newApp().RunContext(ctx, os.Args)
+	if code, ok := checkup.CodeOf(err); ok {
+		os.Exit(code)
+	}
+	if err != nil {
 		hint.Print(os.Stderr, program, err)
 		os.Exit(1)
 	}
@@ -73,6 +78,12 @@ func newApp() *cli.App {
 				Flags: []cli.Flag{configFlag, regionFlag, runDirFlag},
 				Action: withNames(func(c *cli.Context, cfg config.Config) error {
 					return leave(c.Context, c.App.Writer, cfg, c.Args().Slice())
+				})},
+			{Name: "prepare", Usage: "give the region's PCI device to the agent (as root; run then needs none)",
+				Flags: []cli.Flag{configFlag, &cli.StringFlag{Name: "group", Usage: "the agent's `GROUP`, by name or number (default: that of user: in the configuration, else debian-tor)"},
+					&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, change nothing"}},
+				Action: withConfig(func(c *cli.Context, cfg config.Config) error {
+					return prepare(c.App.Writer, cfg, c.String("group"), c.Bool("dry-run"))
 				})},
 			{Name: "fresh", Usage: "give a clone's Tor a new guard sample, once, while it is stopped", ArgsUsage: "[INSTANCE]",
 				Flags: []cli.Flag{configFlag, &cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, change nothing"},

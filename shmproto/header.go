@@ -208,6 +208,15 @@ func (r *Region) Header() Header {
 // Attachment returns the attachment count that the memory shows now.
 func (r *Region) Attachment() Attachment { return Attachment(load(r.mem, headerAttachmentOff)) }
 
+// HostRings returns the heads of the host seats' rings. Each changes with every
+// order that its holder writes: two loads, for a guest that cannot be rung.
+func (r *Region) HostRings() (heads [HostSeats]uint64) {
+	for seat := range heads {
+		heads[seat] = ringIn(hostArea(r.mem, seat), hostRingOff).head()
+	}
+	return heads
+}
+
 // GuestSeat returns the present attachment and whether somebody holds it. Where
 // the server keeps no word of that, held is always true. A guest can write both
 // words: by doing so it makes itself look away, or keeps itself from looking so,

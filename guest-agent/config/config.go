@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,7 +34,12 @@ var Example string
 
 // Config is the agent's configuration.
 type Config struct {
-	// Region is the socket of the ivshmem server for this gateway.
+	// Device is auto, vfio, poll or socket: the way to the region.
+	Device string `yaml:"device"`
+	// PCIAddress is the address of the PCI device; "" is the one that is a gateway's.
+	PCIAddress string `yaml:"pci-address"`
+	// Region is the socket of the ivshmem server for this gateway, where there is no
+	// PCI device.
 	Region string `yaml:"region"`
 	// RunDir holds the status socket and the writer locks. All agents of one
 	// gateway must share it.
@@ -88,7 +94,7 @@ type Instance struct {
 	Group        string `yaml:"group"`           // a group that this Tor is in; `join` gives it the include file
 }
 
-// The values of Policy, Circuits and JoinGate.
+// The values of Policy, Circuits, Enforce, Device and JoinGate.
 const (
 	PolicyObey     = "obey"
 	PolicyObserve  = "observe"
@@ -97,6 +103,10 @@ const (
 
 	EnforceNone     = "none"
 	EnforceNftables = "nftables"
+	DeviceAuto      = "auto"
+	DeviceVFIO      = "vfio"
+	DevicePoll      = "poll"
+	DeviceSocket    = "socket"
 	GateOff         = "off"
 	GateOpen        = "open"
 	GateClosed      = "closed"
@@ -105,6 +115,7 @@ const (
 // Default returns the configuration of an empty file.
 func Default() Config {
 	return Config{
+		Device:         DeviceAuto,
 		Region:         "/run/guardring/gateways/default.sock",
 		RunDir:         "/run/guardring-guest",
 		Policy:         PolicyObey,
@@ -118,6 +129,12 @@ func Default() Config {
 		SlowTick:       30 * time.Second,
 	}
 }
+
+// StateDir holds what must be remembered across restarts.
+const StateDir = "/var/lib/guardring-guest"
+
+// pciAddress is how sysfs writes one, with the domain.
+var pciAddress = regexp.MustCompile(`^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$`)
 
 // Load reads the file at path. An error is configfile.Faults.
 func Load(path string) (Config, error) {
@@ -168,6 +185,12 @@ func (c *Config) Check(r *configfile.Report) {
 		r.Fault("region", "no server socket", "name the gateway's socket, for instance /run/guardring/gateways/NAME.sock")
 	}
 	absolute("region", c.Region, true)
+	oneOf("device", c.Device, DeviceAuto, DeviceVFIO, DevicePoll, DeviceSocket)
+	if c.PCIAddress != "" && !pciAddress.MatchString(c.PCIAddress) {
+		r.Fault("pci-address", fmt.Sprintf("%q is no PCI address", c.PCIAddress), "write it as lspci -D does, for instance 0000:00:10.0")
+	} else if c.PCIAddress != "" && c.Device == DeviceSocket {
+		r.Fault("pci-address", "device: socket uses no PCI device", "leave one of the two out")
+	}
 	if c.RunDir == "" {
 		r.Fault("run-dir", "no directory", "name one, for instance /run/guardring-guest")
 	}

@@ -32,7 +32,7 @@ func TestExampleIsTheDefault(t *testing.T) {
 		t.Error(d)
 	}
 	// Each key of the file, or the example would not show it.
-	for _, key := range []string{"region", "run-dir", "user", "instances", "except", "policy", "circuits", "enforce", "intro-gap", "min-pass-percent", "request-timeout", "slow-tick", "show-fingerprints"} {
+	for _, key := range []string{"device", "pci-address", "region", "run-dir", "user", "instances", "except", "policy", "circuits", "enforce", "intro-gap", "min-pass-percent", "request-timeout", "slow-tick", "show-fingerprints"} {
 		if !strings.Contains(Example, "\n"+key+":") {
 			t.Errorf("the example does not show %s", key)
 		}

@@ -76,7 +76,13 @@ func Text(w io.Writer, d runner.Document) error {
 		if !d.Region.Connected {
 			state = "server away, memory goes on"
 		}
+		if d.Region.Device != "" && d.Region.Device != "socket" {
+			state = map[string]string{"vfio": "by VFIO, with doorbells", "poll": "by POLLING: the host cannot ring us, so orders come up to a second late"}[d.Region.Device]
+		}
 		fmt.Fprintf(&b, "region   gateway %s, %s (%s)\n", d.Region.Gateway, state, d.Region.Path)
+		if d.Region.Because != "" {
+			fmt.Fprintf(&b, "         because %s\n", d.Region.Because)
+		}
 	} else {
 		fmt.Fprintf(&b, "region   none (%s)\n", d.Region.Path)
 	}

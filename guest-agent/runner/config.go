@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"time"
 
+	"guardring/guest-agent/device"
 	"guardring/guest-agent/enforce"
 	"guardring/guest-agent/include"
 	"guardring/guest-agent/rotation"
@@ -51,8 +52,9 @@ type Config struct {
 	Discover func() ([]Tor, error)
 	// Dial takes the guest seat. It is called again, with back-off, after an
 	// error and when the server has gone.
-	Dial func() (Device, error)
-	// Region names what Dial reaches, for log and status.
+	// The Choice is which way it took, or tried.
+	Dial func() (Device, device.Choice, error)
+	// Region names what Dial reaches, for log and status, until a Choice does.
 	Region      string
 	Writer      int // our writer slot of the region's lock
 	Incarnation shmproto.Incarnation

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"guardring/guest-agent/device"
 	"guardring/guest-agent/include"
 	"guardring/guest-agent/rotation"
 	"guardring/guest-agent/torctl"
@@ -160,7 +161,11 @@ func run(t *testing.T, cfg Config) (*Agent, <-chan error) {
 	return a, ended
 }
 
-func oneDevice(d Device) func() (Device, error) { return func() (Device, error) { return d, nil } }
+func oneDevice(d Device) func() (Device, device.Choice, error) {
+	return func() (Device, device.Choice, error) {
+		return d, device.Choice{Kind: device.ByPolling, Address: "0000:00:10.0", Reason: "a test"}, nil
+	}
+}
 
 func orderOf(seq uint64, guards ...int) shmproto.Order {
 	o := shmproto.Order{Epoch: shmproto.Epoch{Number: 1, Random: 1}, Term: 1, Seq: shmproto.Seq(seq), Member: "default"}
@@ -351,16 +356,16 @@ func TestNewRegion(t *testing.T) {
 	var mu sync.Mutex
 	devices := []Device{first}
 	fails := 0
-	dial := func() (Device, error) {
+	dial := func() (Device, device.Choice, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		if len(devices) == 0 {
 			fails++
-			return nil, errors.New("no server")
+			return nil, device.Choice{}, errors.New("no server")
 		}
 		d := devices[0]
 		devices = devices[1:]
-		return d, nil
+		return d, device.Choice{}, nil
 	}
 	a, _ := run(t, Config{Tors: []Tor{torOf(t, "default", tor)}, Dial: dial})
 	first.until(t, 0, "guards", present)
@@ -463,7 +468,7 @@ func TestLeave(t *testing.T) {
 			leave := make(chan string)
 			cfg := Config{Tors: []Tor{torOf(t, "default", tor)}, Dial: oneDevice(d), Leave: leave}
 			if !tt.region {
-				cfg.Dial = func() (Device, error) { return nil, errors.New("no server") }
+				cfg.Dial = func() (Device, device.Choice, error) { return nil, device.Choice{}, errors.New("no server") }
 			}
 			_, ended := run(t, cfg)
 			if tt.region {

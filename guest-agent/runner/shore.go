@@ -1,12 +1,14 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"sync"
 	"time"
 
+	"guardring/guest-agent/device"
 	"guardring/shmproto"
 )
 
@@ -24,6 +26,7 @@ type shore struct {
 	err    error         // why there is no region, or why its server is away
 	away   bool          // the server has gone; the memory goes on
 	tried  bool          // Dial has ended once
+	choice device.Choice // the way that was taken, or tried last
 
 	retryAt time.Time // when to try the lock again
 	blocker shmproto.Blocker
@@ -67,7 +70,7 @@ func (s *shore) dial(ctx context.Context, post func(func()) bool) {
 	cfg := s.loop.cfg
 	wait := backoff{least: cfg.BackoffMin, most: cfg.BackoffMax}
 	for ctx.Err() == nil {
-		dev, err := cfg.Dial()
+		dev, choice, err := cfg.Dial()
 		var region *shmproto.Region
 		if err == nil {
 			if region, err = shmproto.Open(dev.Memory()); err != nil {
@@ -75,12 +78,12 @@ func (s *shore) dial(ctx context.Context, post func(func()) bool) {
 			}
 		}
 		if err != nil {
-			post(func() { s.failed(err) })
+			post(func() { s.failed(choice, err) })
 			sleep(ctx, wait.next())
 			continue
 		}
 		taken := time.Now()
-		if !post(func() { s.attach(dev, region) }) {
+		if !post(func() { s.attach(dev, choice, region) }) {
 			_ = dev.Close()
 			return
 		}
@@ -91,7 +94,7 @@ func (s *shore) dial(ctx context.Context, post func(func()) bool) {
 			}
 			post(func() {
 				s.away, s.err = true, errServerGone
-				cfg.Log.Warn("the region's server is away", "region", cfg.Region)
+				cfg.Log.Warn("the region's server is away", "region", s.name())
 			})
 			sleep(ctx, wait.next())
 		case <-ctx.Done():
@@ -103,27 +106,33 @@ func (s *shore) dial(ctx context.Context, post func(func()) bool) {
 // errServerGone: the host's server has stopped. It is no disaster, QEMU goes on too.
 var errServerGone = errors.New("the region's server has closed the connection; memory and doorbells go on")
 
-func (s *shore) failed(err error) {
+// name says what the region is reached by.
+func (s *shore) name() string { return cmp.Or(s.choice.Address, s.loop.cfg.Region) }
+
+func (s *shore) failed(choice device.Choice, err error) {
+	if s.guest == nil { // else the one that we have goes on
+		s.choice = choice
+	}
 	if s.err == nil || s.err.Error() != err.Error() {
-		s.loop.cfg.Log.Warn("no region yet", "region", s.loop.cfg.Region, "error", err)
+		s.loop.cfg.Log.Warn("no region yet", "region", s.name(), "error", err)
 	}
 	s.err, s.tried = err, true
 }
 
 // attach goes over to a new device. The members' publications are shown anew.
-func (s *shore) attach(d Device, r *shmproto.Region) {
+func (s *shore) attach(d Device, choice device.Choice, r *shmproto.Region) {
 	if s.rung == nil {
 		s.rung = make(chan struct{}, 1)
 	}
 	if s.dev != nil {
 		s.dev.close()
 	}
-	s.dev, s.region, s.err, s.away, s.tried = moor(d, s.rung), r, nil, false, true
+	s.dev, s.region, s.err, s.away, s.tried, s.choice = moor(d, s.rung), r, nil, false, true, choice
 	s.guest = r.Guest(s.loop.cfg.Writer, s.loop.cfg.Incarnation)
 	s.blocked = time.Time{}
 	s.loop.host = hostWatch{}
 	h := r.Header()
-	s.loop.cfg.Log.Info("guest seat taken", "gateway", h.Gateway, "attachment", h.Attachment)
+	s.loop.cfg.Log.Info("guest seat taken", "gateway", h.Gateway, "attachment", h.Attachment, "device", choice.Kind, "address", choice.Address, "because", choice.Reason)
 	for _, m := range s.loop.members {
 		m.slot = -1
 		if m.pending == nil {

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"guardring/guest-agent/device"
 	"guardring/guest-agent/rotation"
 	"guardring/internal/hint"
 	"guardring/shmproto"
@@ -47,6 +48,11 @@ type RegionDoc struct {
 	Epoch      string `json:"epoch,omitempty"`
 	Attachment uint64 `json:"attachment,omitempty"`
 	Error      string `json:"error,omitempty"`
+
+	// Device says how the region is reached: vfio, poll or socket; "" until known.
+	Device  string `json:"device,omitempty"`
+	Because string `json:"because,omitempty"`      // why this way
+	Polls   uint64 `json:"poll_wakeups,omitempty"` // how often a polling device has looked
 }
 
 // HostDoc says what the host agents say of themselves.
@@ -149,7 +155,7 @@ func (l *loop) document(now time.Time) Document {
 	l.host.look(l, now)
 	d := Document{
 		PID: os.Getpid(), Uptime: now.Sub(l.started).Seconds(), Wakeups: l.wakeups, Leaving: l.leaving,
-		Region:  RegionDoc{Path: l.cfg.Region, Attached: s.guest != nil, Connected: s.guest != nil && !s.away},
+		Region:  RegionDoc{Path: s.name(), Attached: s.guest != nil, Connected: s.guest != nil && !s.away, Device: string(s.choice.Kind), Because: s.choice.Reason},
 		Host:    HostDoc{Seat: -1},
 		Members: []Member{}, Faults: []Complaint{},
 	}
@@ -157,6 +163,11 @@ func (l *loop) document(now time.Time) Document {
 	if s.region != nil {
 		h := s.region.Header()
 		d.Region.Gateway, d.Region.Epoch, d.Region.Attachment = h.Gateway, hex.EncodeToString(h.RegionEpoch[:]), uint64(h.Attachment)
+	}
+	if s.dev != nil {
+		if p, ok := s.dev.Device.(interface{ Wakeups() uint64 }); ok {
+			d.Region.Polls = p.Wakeups()
+		}
 	}
 	if s.err != nil {
 		d.Region.Error = s.err.Error()
@@ -166,7 +177,11 @@ func (l *loop) document(now time.Time) Document {
 		lease := l.host.leases[l.host.acting-1]
 		d.Host = HostDoc{Acting: true, Seat: l.host.acting - 1, Epoch: epoch(lease.Epoch), Term: uint64(lease.Term), Observe: lease.Observe}
 	} else if s.guest != nil {
-		complain("", "no host agent acts: duplicates are not resolved", "start guardring run on the host")
+		remedy := "start guardring run on the host"
+		if s.choice.Kind == device.ByVFIO || s.choice.Kind == device.ByPolling {
+			remedy += "; if it runs there, and this VM is older than its server, restart the VM: its device belongs to a server that is gone"
+		}
+		complain("", "no host agent acts: duplicates are not resolved", remedy)
 	}
 	if s.guest != nil {
 		d.Host.LastSignal = now.Sub(l.host.lastSign()).Seconds()

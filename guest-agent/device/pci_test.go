@@ -1,0 +1,530 @@
+package device
+
+import (
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"guardring/guest-agent/pci"
+	"guardring/guest-agent/pci/pcitest"
+	"guardring/internal/hint"
+	"guardring/shmproto"
+)
+
+const address = "0000:00:10.0"
+
+func card() pci.Device {
+	return pci.Device{Address: address, Vendor: vendor, ID: deviceID, Revision: 1, Size: [pci.BARs]uint64{0: 256, 1: 4096, 2: shmproto.RegionSize}}
+}
+
+// region makes a region as a server formats it.
+func region(t *testing.T) []byte {
+	t.Helper()
+	b := make([]byte, shmproto.RegionSize)
+	if err := shmproto.Format(b, shmproto.Header{Gateway: "browsing", RegionEpoch: [16]byte{1}}); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// machine is a made-up VM with a gateway's device on it, and what we would ask of it.
+func machine(t *testing.T, cards ...pci.Device) (*pcitest.Tree, Options) {
+	t.Helper()
+	k := pcitest.New(t)
+	for _, d := range cards {
+		k.Add(d)
+		fill(t, k, d.Address, region(t), shmproto.GuestSeat)
+	}
+	return k, Options{
+		Kind: Auto, Bus: k.Bus(), GID: -1, Modprobe: k.Modprobe,
+		Socket: filepath.Join(k.Root, "none.sock"), StateFile: filepath.Join(k.Root, "var/lib/guardring-guest/device.json"),
+	}
+}
+
+// fill writes what the device's memory and its register IVPosition hold.
+func fill(t *testing.T, k *pcitest.Tree, address string, mem []byte, seat uint32) {
+	t.Helper()
+	dir := filepath.Join(k.Root, "sys/bus/pci/devices", address)
+	registers := make([]byte, registersSize)
+	binary.LittleEndian.PutUint32(registers[registerIVPosition:], seat)
+	for name, content := range map[string][]byte{"resource0": registers, "resource2": mem} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// expect opens and checks that it fails with these words in error and remedy.
+func expect(t *testing.T, o Options, want, remedy string) {
+	t.Helper()
+	d, c, err := Open(o)
+	if err == nil {
+		d.Close()
+		t.Fatalf("opened: %+v", c)
+	}
+	if !strings.Contains(err.Error(), want) || !strings.Contains(hint.Of(err), remedy) {
+		t.Errorf("error %q, remedy %q; want %q and %q", err, hint.Of(err), want, remedy)
+	}
+}
+
+func TestRefusedDevices(t *testing.T) {
+	for _, tt := range []struct {
+		name         string
+		change       func(*pci.Device)
+		want, remedy string
+	}{
+		{"revision 0", func(d *pci.Device) { d.Revision = 0 }, "revision 0 is ivshmem 1", "model ivshmem-doorbell"},
+		{"another size", func(d *pci.Device) { d.Size[2] = 4 << 20 }, "BAR2) has 4194304 bytes, a gateway's region 1048576", "another program's"},
+		{"ivshmem-plain", func(d *pci.Device) { d.Size[1] = 0 }, "no MSI-X", "ivshmem-doorbell"},
+		{"short registers", func(d *pci.Device) { d.Size[0] = 16 }, "BAR0) have 16 bytes", "ivshmem-doorbell"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := card()
+			tt.change(&d)
+			k, o := machine(t)
+			k.Add(d)
+			expect(t, o, "PCI device "+address+" is not used: ", tt.remedy)
+			expect(t, o, tt.want, tt.remedy)
+			o.Address = address
+			expect(t, o, tt.want, tt.remedy)
+			if _, err := Prepare(o, false); err == nil || !strings.Contains(err.Error(), tt.want) || len(k.Writes) > 0 {
+				t.Errorf("prepare: %v, after %q", err, k.Writes)
+			}
+			// Beside a good one it is only passed over.
+			good := card()
+			good.Address, good.Enabled = "0000:00:11.0", true
+			k.Add(good)
+			fill(t, k, good.Address, region(t), shmproto.GuestSeat)
+			o.Address = ""
+			dev, c, err := Open(o)
+			if err != nil || c.Address != good.Address {
+				t.Fatalf("%+v, %v", c, err)
+			}
+			dev.Close()
+		})
+	}
+}
+
+// TestMemoryThatIsNotOurs: the device is of the right kind and size, but what it
+// holds, or the seat that its server gave, is not a gateway's.
+func TestMemoryThatIsNotOurs(t *testing.T) {
+	d := card()
+	d.Enabled = true
+	k, o := machine(t, d)
+	fill(t, k, address, make([]byte, shmproto.RegionSize), shmproto.GuestSeat)
+	expect(t, o, "it holds no region of guardring", "pci-address:")
+	fill(t, k, address, region(t), 0xffffffff)
+	expect(t, o, "IVPosition -1", "restart this VM")
+	fill(t, k, address, region(t), 7)
+	expect(t, o, "seat 7", "server path")
+	// The file that is shorter than sysfs says would end us with SIGBUS in real life
+	// only if the kernel lied; its permission is the usual trouble.
+	if os.Geteuid() != 0 {
+		fill(t, k, address, region(t), shmproto.GuestSeat)
+		os.Chmod(o.Bus.ResourceFile(address, 2), 0)
+		expect(t, o, "permission denied", "guardring-guest prepare as root")
+	}
+}
+
+func TestAutoChoice(t *testing.T) {
+	on, grouped, bound := card(), card(), card()
+	on.Enabled = true
+	grouped.Group = "4"
+	bound.Group, bound.Driver = "4", "vfio-pci"
+	for _, tt := range []struct {
+		name   string
+		card   *pci.Device
+		kind   Kind
+		want   Kind
+		reason string // of the choice, or text of the error
+		remedy string // of the error
+		opens  bool
+	}{
+		{"no device", nil, Auto, BySocket, "there is no PCI device 1af4:1110", "", false},
+		{"no device, but VFIO is wanted", nil, ByVFIO, ByVFIO, "no PCI device 1af4:1110 (ivshmem) on this machine", "<shmem>", false},
+		{"no IOMMU", &on, Auto, ByPolling, "the VM has no IOMMU that Linux uses: doorbells need <iommu model='intel'>", "", true},
+		{"no IOMMU, but VFIO is wanted", &on, ByVFIO, ByVFIO, "is in no IOMMU group", "<iommu model='intel'>", false},
+		{"polling is wanted", &on, ByPolling, ByPolling, "the configuration says so", "", true},
+		{"nobody prepared it", &grouped, Auto, Auto, "not prepared: its driver is none, and its memory is off", "guardring-guest prepare", false},
+		{"nobody bound it", &grouped, ByVFIO, ByVFIO, "its driver is none, not vfio-pci", "guardring-guest prepare", false},
+		{"bound, polling is wanted", &bound, ByPolling, ByPolling, "its driver is vfio-pci, and its memory is off", "guardring-guest prepare", false},
+		{"bound, without the container's node", &bound, Auto, ByVFIO, "dev/vfio/vfio: no such file", "kernel module vfio", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var cards []pci.Device
+			if tt.card != nil {
+				cards = append(cards, *tt.card)
+			}
+			_, o := machine(t, cards...)
+			o.Kind = tt.kind
+			d, c, err := Open(o)
+			if d != nil {
+				defer d.Close()
+			}
+			text := c.Reason
+			if !tt.opens && err != nil && tt.want != BySocket {
+				text = err.Error()
+			}
+			if (err == nil) != tt.opens || c.Kind != tt.want || !strings.Contains(text, tt.reason) || !strings.Contains(hint.Of(err), tt.remedy) {
+				t.Errorf("choice %+v, error %v, remedy %q", c, err, hint.Of(err))
+			}
+		})
+	}
+	both := on
+	both.Group = "4"
+	k, o := machine(t, both)
+	for _, want := range []string{"vfio-pci is not loaded", "prepared for polling"} {
+		d, c, err := Open(o)
+		if err != nil || c.Kind != ByPolling || !strings.Contains(c.Reason, want) {
+			t.Fatalf("%+v, %v; want %q", c, err, want)
+		}
+		d.Close()
+		k.AddModule("vfio-pci")
+	}
+}
+
+// TestTwoRegions: nobody can say which of two regions is this agent's.
+func TestTwoRegions(t *testing.T) {
+	first, second := card(), card()
+	second.Address = "0000:00:11.0"
+	first.Enabled, second.Enabled = true, true
+	k, o := machine(t, first, second)
+	expect(t, o, "both gateways' regions", "pci-address:")
+	if _, err := Prepare(o, false); err == nil || !strings.Contains(err.Error(), "0000:00:10.0, 0000:00:11.0") {
+		t.Errorf("prepare: %v", err)
+	}
+	o.Address = second.Address
+	d, c, err := Open(o)
+	if err != nil || c.Address != second.Address {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	d.Close()
+	// The memory tells them apart where only one is ours; prepare leaves the other
+	// as it was.
+	o.Address = ""
+	k.Put("sys/bus/pci/devices/0000:00:10.0/enable", "0\n")
+	fill(t, k, first.Address, make([]byte, shmproto.RegionSize), 0)
+	p, err := Prepare(o, false)
+	if err != nil || p.Choice.Address != second.Address {
+		t.Errorf("prepare: %+v, %v", p, err)
+	}
+	if k.Device(first.Address).Enabled {
+		t.Error("another program's device was left switched on")
+	}
+	if d, c, err = Open(o); err != nil || c.Address != second.Address {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	d.Close()
+}
+
+// TestPoll: we ring through the register, and find out about each order by looking.
+func TestPoll(t *testing.T) {
+	d := card()
+	d.Enabled = true
+	_, o := machine(t, d)
+	dev, _, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := dev.(*Poll)
+	waits := make(chan error)
+	go func() {
+		for {
+			err := p.Wait()
+			waits <- err
+			if err != nil {
+				return
+			}
+		}
+	}()
+	if err := p.Ring(); err != nil {
+		t.Fatal(err)
+	}
+	if got := load32(p.registers, registerDoorbell); got != 1<<16|shmproto.VectorChanged {
+		t.Errorf("doorbell register %#x after both seats were rung", got)
+	}
+	r, err := shmproto.Open(p.Memory())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for seat := range shmproto.HostSeats {
+		r.Host(seat).Append(shmproto.Journal{Kind: shmproto.JournalOrdered})
+		if err := <-waits; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waits; !errors.Is(err, os.ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+	if err := p.Ring(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("ring after Close: %v", err)
+	}
+	if err := p.Close(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("second Close: %v", err)
+	}
+}
+
+// TestPollingSlowsDown: from change to idle it looks eleven times, then less than once
+// a second.
+func TestPollingSlowsDown(t *testing.T) {
+	looks, at := 0, time.Duration(0)
+	for pause := pollFirst; pause < pollLast; pause = min(2*pause, pollLast) {
+		at += pause
+		looks++
+	}
+	if looks != 11 || at > 3*time.Second || pollLast <= time.Second {
+		t.Errorf("%d looks in %s until it idles, then one in %s", looks, at, pollLast)
+	}
+}
+
+// TestPrepareAndRestore: from every driver and back, by each way, with what the kernel
+// is told in order; a second run changes nothing.
+func TestPrepareAndRestore(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		kind  Kind
+		group string
+		prior string
+		want  []string
+	}{
+		{"vfio", Auto, "4", "", []string{"devices/" + address + "/driver_override = vfio-pci", "drivers_probe = " + address}},
+		{"vfio, from another driver", Auto, "4", "uio_pci_generic", []string{
+			"devices/" + address + "/driver_override = vfio-pci", "devices/" + address + "/driver/unbind = " + address, "drivers_probe = " + address}},
+		{"no IOMMU", Auto, "", "", []string{"devices/" + address + "/enable = 1"}},
+		{"polling, from another driver", ByPolling, "4", "uio_pci_generic", []string{"devices/" + address + "/driver/unbind = " + address, "devices/" + address + "/enable = 1"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := card()
+			d.Group, d.Driver, d.Override = tt.group, tt.prior, tt.prior
+			k, o := machine(t, d)
+			o.Kind = tt.kind
+			if p, err := Prepare(o, true); err != nil || len(p.Changed) == 0 || len(k.Writes) > 0 || k.Device(address) != d {
+				t.Fatalf("dry run: %+v, %v; wrote %q", p, err, k.Writes)
+			}
+			p, err := Prepare(o, false)
+			if err != nil || !slices.Equal(k.Writes, tt.want) {
+				t.Fatalf("%+v, %v; wrote\n%s", p, err, strings.Join(k.Writes, "\n"))
+			}
+			checkPrepared(t, k, p)
+			k.Writes = nil
+			if again, err := Prepare(o, false); err != nil || len(again.Changed) != 0 || again.Choice != p.Choice || len(k.Writes) > 0 {
+				t.Errorf("again: %+v, %v; wrote %q", again, err, k.Writes)
+			}
+			if _, err := Restore(o, false); err != nil {
+				t.Fatal(err)
+			}
+			if now := k.Device(address); now != d {
+				t.Errorf("restored: %+v, was %+v", now, d)
+			}
+			if again, err := Restore(o, false); err != nil || len(again.Changed) != 0 {
+				t.Errorf("again: %+v, %v", again, err)
+			}
+		})
+	}
+}
+
+// checkPrepared looks whether the device is as Open needs it.
+func checkPrepared(t *testing.T, k *pcitest.Tree, p Prepared) {
+	t.Helper()
+	now := k.Device(address)
+	files := []string{filepath.Join(k.Root, "dev/vfio/4")}
+	if p.Choice.Kind == ByPolling {
+		files = []string{k.Bus().ResourceFile(address, 0), k.Bus().ResourceFile(address, 2)}
+	}
+	if good := p.Choice.Kind == ByVFIO && now.Driver == vfioDriver || p.Choice.Kind == ByPolling && now.Driver == "" && now.Enabled && now.Override != vfioDriver; !good {
+		t.Errorf("prepared for %s: %+v", p.Choice.Kind, now)
+	}
+	for _, f := range files {
+		if st, err := os.Stat(f); err != nil || st.Mode().Perm() != 0o660 {
+			t.Errorf("%s: %v, %v", f, st, err)
+		}
+	}
+}
+
+// TestKilledAtEachStep: whichever write was the last one, before or after it had its
+// effect, the next run does what is missing, and Restore still gives back what was
+// there in the beginning. The same for Restore.
+func TestKilledAtEachStep(t *testing.T) {
+	for _, kind := range []Kind{Auto, ByPolling} {
+		for _, late := range []bool{false, true} {
+			for restoring := range 2 {
+				for n := 1; ; n++ {
+					d := card()
+					d.Group, d.Driver, d.Override = "4", "uio_pci_generic", "uio_pci_generic"
+					k, o := machine(t, d)
+					o.Kind = kind
+					act := Prepare
+					if restoring == 1 {
+						if _, err := Prepare(o, false); err != nil {
+							t.Fatal(err)
+						}
+						act = Restore
+					}
+					k.FailAt, k.Late = n, late
+					_, err := act(o, false)
+					if err == nil {
+						if n < 3 {
+							t.Errorf("%s: %d writes only", kind, n-1)
+						}
+						break // fewer writes than n
+					}
+					if !errors.Is(err, pcitest.ErrKilled) {
+						t.Fatal(err)
+					}
+					where := k.Writes[len(k.Writes)-1]
+					if restoring == 0 {
+						p, err := Prepare(o, false)
+						if err != nil {
+							t.Fatalf("%s late=%v: after %s: %v", kind, late, where, err)
+						}
+						checkPrepared(t, k, p)
+					}
+					if _, err := Restore(o, false); err != nil {
+						t.Fatalf("%s late=%v: restore after %s: %v", kind, late, where, err)
+					}
+					if now := k.Device(address); now != d {
+						t.Errorf("%s late=%v: after %s restored %+v, was %+v", kind, late, where, now, d)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestChangeOfMind: a device prepared for one way is prepared for the other.
+func TestChangeOfMind(t *testing.T) {
+	d := card()
+	d.Group = "4"
+	k, o := machine(t, d)
+	for _, kind := range []Kind{ByVFIO, ByPolling, ByVFIO, Auto, ByPolling} {
+		o.Kind = kind
+		p, err := Prepare(o, false)
+		if err != nil {
+			t.Fatalf("%s: %v", kind, err)
+		}
+		checkPrepared(t, k, p)
+	}
+	if _, err := Restore(o, false); err != nil || k.Device(address) != d {
+		t.Errorf("%+v, %v", k.Device(address), err)
+	}
+}
+
+// TestNextBoot: what was bound before the machine started anew is not; the state file
+// is still there.
+func TestNextBoot(t *testing.T) {
+	d := card()
+	d.Group = "4"
+	k, o := machine(t, d)
+	if _, err := Prepare(o, false); err != nil {
+		t.Fatal(err)
+	}
+	reboot := func() {
+		k.Remove(address)
+		os.RemoveAll(filepath.Join(k.Root, "sys/kernel/iommu_groups"))
+		d.Driver, d.Override = "uio_pci_generic", "uio_pci_generic" // somebody has installed a driver meanwhile
+		k.Add(d)
+		k.Put("proc/sys/kernel/random/boot_id", "second\n")
+	}
+	reboot()
+	if p, err := Restore(o, false); err != nil || len(p.Changed) != 1 || k.Device(address) != d {
+		t.Errorf("restore after a reboot: %+v, %v, %+v", p, err, k.Device(address))
+	}
+	for range 2 {
+		if _, err := Prepare(o, false); err != nil {
+			t.Fatal(err)
+		}
+		reboot()
+	}
+	if _, err := Prepare(o, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Restore(o, false); err != nil || k.Device(address) != d {
+		t.Errorf("%v, %+v", err, k.Device(address))
+	}
+}
+
+func TestPrepareFails(t *testing.T) {
+	grouped := card()
+	grouped.Group = "4"
+	noModules := func(string) error { return errors.New("not found in /lib/modules") }
+	t.Run("no modules", func(t *testing.T) {
+		k, o := machine(t, grouped)
+		o.Modprobe = noModules
+		p, err := Prepare(o, false)
+		if err != nil || p.Choice.Kind != ByPolling || !strings.Contains(p.Choice.Reason, "vfio-pci: not found") {
+			t.Errorf("auto: %+v, %v", p, err)
+		}
+		checkPrepared(t, k, p)
+		o.Kind = ByVFIO
+		if _, err := Prepare(o, false); err == nil || !strings.Contains(hint.Of(err), "modprobe vfio-pci") {
+			t.Errorf("vfio: %v, %q", err, hint.Of(err))
+		}
+	})
+	t.Run("the driver does not take it", func(t *testing.T) {
+		k, o := machine(t, grouped)
+		write := o.Bus.Write
+		o.Bus.Write = func(path, text string) error {
+			if strings.HasSuffix(path, "drivers_probe") {
+				return nil
+			}
+			return write(path, text)
+		}
+		if _, err := Prepare(o, false); err == nil || !strings.Contains(err.Error(), "vfio-pci did not take it") || !strings.Contains(hint.Of(err), "dmesg") {
+			t.Errorf("%v, %q, %q", err, hint.Of(err), k.Writes)
+		}
+	})
+	t.Run("not root", func(t *testing.T) {
+		_, o := machine(t, grouped)
+		o.Bus.Write = func(string, string) error { return os.ErrPermission }
+		if _, err := Prepare(o, false); !errors.Is(err, os.ErrPermission) || hint.Of(err) != "run this command as root" {
+			t.Errorf("%v, %q", err, hint.Of(err))
+		}
+	})
+	t.Run("the state file is damaged", func(t *testing.T) {
+		k, o := machine(t, grouped)
+		k.Put("var/lib/guardring-guest/device.json", "{")
+		if _, err := Restore(o, false); err == nil || !strings.Contains(hint.Of(err), "remove the file") {
+			t.Errorf("%v, %q", err, hint.Of(err))
+		}
+		if _, err := Prepare(o, false); err != nil {
+			t.Errorf("prepare writes it anew: %v", err)
+		}
+		if _, err := Restore(o, false); err != nil || k.Device(address) != grouped {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("no PCI at all", func(t *testing.T) {
+		_, o := machine(t)
+		if p, err := Prepare(o, false); err != nil || p.Choice.Kind != BySocket || len(p.Changed) > 0 {
+			t.Errorf("%+v, %v", p, err)
+		}
+		o.Bus = pci.Bus{Root: t.TempDir()}
+		if p, err := Prepare(o, false); err != nil || p.Choice.Kind != BySocket {
+			t.Errorf("without a bus: %+v, %v", p, err)
+		}
+		o.Kind = ByPolling
+		if _, err := Prepare(o, false); err == nil {
+			t.Error("polling without a device")
+		}
+	})
+}
+
+// TestRootPreparesByItself: an agent that may do it needs no prepare command.
+func TestRootPreparesByItself(t *testing.T) {
+	_, o := machine(t, card())
+	expect(t, o, "not prepared", "prepare")
+	o.Root = true
+	d, c, err := Open(o)
+	if err != nil || c.Kind != ByPolling {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	d.Close()
+}
