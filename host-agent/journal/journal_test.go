@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -48,6 +49,27 @@ func TestTwoSegmentsStay(t *testing.T) {
 	begin(t, k, "{}")
 	if all, _ := Segments(dir); len(all) != 2 || all[1].N != 6 {
 		t.Errorf("%v", all)
+	}
+}
+
+// TestOtherFiles: what others leave in the directories is neither read nor removed;
+// a history that is renamed between listing and reading is no error.
+func TestOtherFiles(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"journal.1.jsonl.new", "journal.x.jsonl", "journal.2", "2.jsonl", "web.txt", "web.jsonl", "web.old"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(name+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s, err := Segments(dir); err != nil || len(s) != 0 {
+		t.Errorf("segments %v, %v", s, err)
+	}
+	if err := os.Symlink(filepath.Join(dir, "renamed"), filepath.Join(dir, "apps.jsonl")); err != nil {
+		t.Fatal(err)
+	}
+	lines, err := History(dir)
+	if got := string(bytes.Join(lines, []byte(" "))); err != nil || got != "web.old 2.jsonl journal.x.jsonl web.jsonl" { // the older first
+		t.Errorf("history %q, %v", got, err)
 	}
 }
 

@@ -8,8 +8,8 @@ import (
 	"guardring/internal/coordinator"
 )
 
-// Config says what is simulated. New fields' zero value is their default, except
-// where it says otherwise; Run checks it.
+// Config says what is simulated. The zero value of a field that names a default
+// stands for it; Run checks the rest.
 type Config struct {
 	Network  *Network // default Builtin()
 	Gateways int      // 2 to 50
