@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -267,8 +266,8 @@ func TestInstances(t *testing.T) {
 	}
 	apps.start(t)
 	awaitDisjoint(t, 60*time.Second, updates, browsing, apps)
-	var doc agentStatus
-	awaitAgent(t, gw, "three members with roles", func(d agentStatus) bool { doc = d; return d.member("apps") != nil && d.member("apps").Slot >= 0 })
+	var doc guestStatus
+	awaitAgent(t, gw, "three members with roles", func(d guestStatus) bool { doc = d; return d.member("apps") != nil && d.member("apps").Slot >= 0 })
 	slots := map[int]bool{}
 	for _, name := range []string{"updates", "browsing", "apps"} {
 		m := doc.member(name)
@@ -288,18 +287,18 @@ func TestInstances(t *testing.T) {
 	if now := torrcs(t); now[browsing.torrc()] != before[browsing.torrc()] {
 		t.Errorf("torrc of browsing is not what it was:\n%s", now[browsing.torrc()])
 	}
-	awaitAgent(t, gw, "browsing gone, the others there", func(d agentStatus) bool {
+	awaitAgent(t, gw, "browsing gone, the others there", func(d guestStatus) bool {
 		return d.member("browsing") == nil && d.member("updates") != nil && d.member("apps") != nil
 	})
 	if err := apps.client.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	awaitAgent(t, gw, "apps without control port", func(d agentStatus) bool { return d.member("apps") != nil && !d.member("apps").ControlUp })
+	awaitAgent(t, gw, "apps without control port", func(d guestStatus) bool { return d.member("apps") != nil && !d.member("apps").ControlUp })
 	if torrcs(t)[apps.torrc()] == bytes {
 		t.Error("the torrc of apps was not prepared")
 	}
 	apps.remove(t)
-	awaitAgent(t, gw, "apps gone", func(d agentStatus) bool { return d.member("apps") == nil })
+	awaitAgent(t, gw, "apps gone", func(d guestStatus) bool { return d.member("apps") == nil })
 	poll(t, 20*time.Second, "apps gone on the host", func() bool {
 		s, _, err := r.Status(deadline(t, 10*time.Second))
 		return err == nil && s.Member("all/apps").State == "left"
@@ -382,39 +381,5 @@ func awaitDisjoint(t *testing.T, d time.Duration, instances ...*instance) {
 			}
 		}
 		return true
-	})
-}
-
-// agentStatus is what `guardring-guest status --json` says.
-type agentStatus struct {
-	Members  []agentMember `json:"members"`
-	Problems []struct {
-		Member, Text string
-	} `json:"problems"`
-}
-
-type agentMember struct {
-	Name       string `json:"name"`
-	Role       string `json:"role"`
-	Slot       int    `json:"slot"`
-	ControlUp  bool   `json:"control_up"`
-	NotRunning bool   `json:"not_running"`
-}
-
-func (s agentStatus) member(name string) *agentMember {
-	for i := range s.Members {
-		if s.Members[i].Name == name {
-			return &s.Members[i]
-		}
-	}
-	return nil
-}
-
-func awaitAgent(t *testing.T, gw *rig.Gateway, what string, ok func(agentStatus) bool) {
-	t.Helper()
-	poll(t, 40*time.Second, what, func() bool {
-		out, err := gw.GuestStatus(deadline(t, 10*time.Second))
-		var d agentStatus
-		return err == nil && json.Unmarshal([]byte(out), &d) == nil && ok(d)
 	})
 }
