@@ -104,11 +104,15 @@ func decodePlain(text json.RawMessage, v reflect.Value) error {
 		v.SetString(x)
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		var x int64
-		err = json.Unmarshal(text, &x)
+		if err = json.Unmarshal(text, &x); err == nil && v.OverflowInt(x) {
+			err = fmt.Errorf("%d is no %s", x, v.Type())
+		}
 		v.SetInt(x)
 	default:
 		var x uint64
-		err = json.Unmarshal(text, &x)
+		if err = json.Unmarshal(text, &x); err == nil && v.OverflowUint(x) {
+			err = fmt.Errorf("%d is no %s", x, v.Type())
+		}
 		v.SetUint(x)
 	}
 	return err

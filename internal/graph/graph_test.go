@@ -16,6 +16,7 @@ type node struct {
 	none  []int
 	empty []int
 	raw   [3]byte
+	pair  [2]*node
 	big   uint64
 	at    time.Time
 	addr  netip.Addr
@@ -30,6 +31,7 @@ func ring() *node {
 	a := &node{name: "a <&> \u2028", none: nil, big: 1<<63 + 1, at: time.Date(2026, 1, 2, 3, 4, 5, 6e6, time.UTC), addr: netip.MustParseAddr("2001:db8::1")}
 	b := &node{name: "b", next: a, empty: []int{}, raw: [3]byte{1, 2, 255}, level: 7}
 	a.next, a.list = b, []*node{b, nil, a, b}
+	a.pair[1] = b
 	a.peers = map[string]*node{"x": b, "y": a, "z": {name: "c", next: b}}
 	a.sums = map[[2]byte][]int64{{1, 2}: {-1 << 62}, {0, 0}: nil}
 	a.deep.on = true
@@ -52,6 +54,15 @@ func TestTheSameGraphComesBack(t *testing.T) {
 		}
 		if again := Encode(out); string(again) != string(text) || string(text) != string(Encode(ring())) {
 			t.Fatalf("the same graph is\n%s and\n%s", text, again)
+		}
+	}
+}
+
+func TestTextThatIsNoGraph(t *testing.T) {
+	for _, text := range []string{``, `[]`, `[{"unknown":1}]`, `[{"pair":[0]}]`, `[{"pair":[0,0,0]}]`, `[{"raw":"0102"}]`, `[{"next":2}]`, `[{"next":-1}]`, `[{"peers":[["x"]]}]`, `[{"level":256}]`, `[{"at":"soon"}]`} {
+		var n *node
+		if err := Decode([]byte(text), &n); err == nil {
+			t.Errorf("%s is %+v", text, n)
 		}
 	}
 }
