@@ -100,6 +100,8 @@ var libraries = map[string]struct {
 	"libvirt.org/go/libvirtxml":       {[]string{"libvirt-xml/domainxml"}, "one place knows libvirt's documents"},
 	"golang.org/x/term":               {[]string{"host-agent", "e2e/demo"}, "terminal output belongs to the edge"},
 	"golang.org/x/time/rate":          {[]string{"host-agent/server", "host-agent/runner"}, "pacing is for loops; a core counts ticks"},
+	"github.com/rogpeppe/go-internal/diff": {[]string{"libvirt-xml/domainxml"},
+		"what an administrator is shown of a document looks the same everywhere"},
 	"github.com/coreos/go-systemd/v22": {[]string{"host-agent/server", "guest-agent"},
 		"the descriptor store is the server's; the agent only says that it is ready"},
 	"golang.org/x/sys/unix": {[]string{"guest-agent/device", "guest-agent/enforce", "host-agent/ledger", "host-agent/server", "internal/eventfd", "shmproto/ivshmem"},

@@ -54,8 +54,9 @@ func packages(t *testing.T) []pkg {
 var pureImports = []string{
 	"bytes", "cmp", "crypto/sha256", "encoding/base64", "encoding/binary", "encoding/hex", "encoding/json", "encoding/xml", "errors", "fmt", "hash/crc32",
 	"maps", "math", "math/bits", "net/netip", "path", "slices", "strconv", "strings",
-	"time",                      // as data: TestPureCores refuses its clock
-	"libvirt.org/go/libvirtxml", // structs and their XML, nothing else
+	"time",                                 // as data: TestPureCores refuses its clock
+	"github.com/rogpeppe/go-internal/diff", // text in, text out
+	"libvirt.org/go/libvirtxml",            // structs and their XML, nothing else
 }
 
 // pure reports whether a package decides or says what things mean: the same

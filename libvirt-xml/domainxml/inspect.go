@@ -32,21 +32,33 @@ type Facts struct {
 	Name    string
 	UUID    string // "" in documents that libvirt has not seen
 	GenID   string // "" if none
+	Title   string
 	Type    string // kvm, qemu, ...
 	Arch    string // "" if the document leaves it to libvirt
 	Machine string // "" likewise
 	Chipset Chipset
 
-	Gateway    string // the gateway's name, if the domain is one (by create or attach)
-	Created    bool   // made by create, so not for Unpatch
-	Role       string // with Created
-	HasShmem   bool   // our device is there
-	ServerPath string // of our device
-	Slot       int    // of our device on the root bus; -1 if unknown
-	Interrupts bool   // machine, IOMMU and I/O APIC are such that the guest can be interrupted
-	CDs        []string
-	Networks   []string // libvirt networks of its interfaces
-	Emulator   string
+	Gateway   string // the gateway's name, if the domain is one (by create or attach)
+	Created   bool   // made by create, so not for Unpatch
+	Role      string // with Created
+	Converted bool   // attach has made a q35 machine of it
+
+	HasShmem   bool   // a device of our name is there
+	ShmemModel string // its model; ours is ivshmem-doorbell
+	ServerPath string // its socket
+	Vectors    int    // its interrupt vectors
+	Slot       int    // its slot on the root bus; -1 if unknown
+
+	IOMMU      string // model of the first IOMMU, "" if there is none
+	Intremap   bool   // it remaps interrupts
+	SplitIRQ   bool   // the I/O APIC is QEMU's, without which an intel IOMMU cannot
+	ACPI       bool
+	Interrupts bool // all of that is such that the guest can be interrupted
+
+	Disks    []string // files of its disks, without CDs and floppies
+	CDs      []string // files in its CD drives
+	Networks []string // libvirt networks of its interfaces, in order
+	Emulator string
 }
 
 // Inspect reads a domain's document. Errors are a Refusal.
@@ -66,25 +78,33 @@ func factsOf(root *element, rec *record) Facts {
 	kind := root.at("os/type")
 	f := Facts{
 		Name: root.child("name").content(), UUID: root.child("uuid").content(), GenID: root.child("genid").content(),
-		Type: root.attr("type"), Arch: kind.attr("arch"), Machine: kind.attr("machine"), Slot: -1,
+		Type: root.attr("type"), Arch: kind.attr("arch"), Machine: kind.attr("machine"), Slot: -1, Title: root.child("title").content(),
 		Emulator: root.at("devices/emulator").content(),
 	}
 	f.Chipset = chipsetOf(f.Machine)
 	if rec != nil {
 		f.Gateway, f.Role, f.Created = rec.name, rec.role, rec.by == byCreate
+		f.Converted = rec.converted()
 	}
 	if e := ourShmem(root); e != nil {
 		f.HasShmem, f.ServerPath = true, e.child("server").attr("path")
+		f.ShmemModel, f.Vectors = e.child("model").attr("type"), number(e.child("msi"), "vectors")
 		if slot, ok := rootSlot(e.child("address")); ok {
 			f.Slot = slot
 		}
 	}
 	iommu := root.at("devices/iommu")
-	f.Interrupts = f.Chipset == Q35 && iommu.attr("model") == "intel" && iommu.child("driver").attr("intremap") == "on" &&
-		root.at("features/ioapic").attr("driver") == "qemu" && root.at("features/acpi") != nil
+	f.IOMMU, f.Intremap = iommu.attr("model"), iommu.child("driver").attr("intremap") == "on"
+	f.SplitIRQ, f.ACPI = root.at("features/ioapic").attr("driver") == "qemu", root.at("features/acpi") != nil
+	f.Interrupts = f.Chipset == Q35 && f.IOMMU == "intel" && f.Intremap && f.SplitIRQ && f.ACPI
 	for _, d := range root.child("devices").named("disk") {
-		if file := d.child("source").attr("file"); d.attr("device") == "cdrom" && file != "" {
+		file := d.child("source").attr("file")
+		switch kind := d.attr("device"); {
+		case file == "":
+		case kind == "cdrom":
 			f.CDs = append(f.CDs, file)
+		case kind == "" || kind == "disk":
+			f.Disks = append(f.Disks, file)
 		}
 	}
 	for _, i := range root.child("devices").named("interface") {

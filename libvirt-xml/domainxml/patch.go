@@ -51,6 +51,11 @@ func (a Attachment) Patch(text string) (Patched, error) {
 		if before.by == byCreate {
 			return Patched{}, refuse("nothing needs to be attached", "the domain was made by guardring gateway create")
 		}
+		if a.done(t.root, before) {
+			f := factsOf(t.root, before)
+			return Patched{XML: text, Slot: f.Slot, Interrupts: f.Interrupts}, nil
+		}
+		a.Convert = a.Convert || before.converted()
 		without, err := Unpatch(text)
 		if err != nil {
 			return Patched{}, err
@@ -93,6 +98,27 @@ func (a Attachment) validate() error {
 		faults = append(faults, refuse("leave out one of the two", "a machine is converted so that it need not poll"))
 	}
 	return joined(faults)
+}
+
+// done reports whether a document has all that a asks for and nothing else of
+// ours, whatever libvirt has added to it.
+func (a Attachment) done(root *element, rec *record) bool {
+	shmem := ourShmem(root)
+	if shmem == nil || shmem.child("model").attr("type") != "ivshmem-doorbell" || shmem.child("server").attr("path") != a.ServerPath ||
+		number(shmem.child("msi"), "vectors") != Vectors {
+		return false
+	}
+	iso, virtual := "", false
+	for _, s := range rec.steps {
+		switch {
+		case s.kind == added && s.path == "devices/disk":
+			iso = s.target(root).child("source").attr("file")
+		case strings.HasPrefix(s.path, "devices/iommu") || s.path == "features/ioapic":
+			virtual = true
+		}
+	}
+	f := factsOf(root, rec)
+	return iso == a.ISO && !(a.Polling && virtual) && !(a.Convert && f.Chipset != Q35) && (f.Interrupts || a.Polling || f.Chipset != Q35)
 }
 
 // patching is a document on its way, with what was done so far.

@@ -113,6 +113,16 @@ func recordOf(root *element) (*record, *element, error) {
 	return r, e, nil
 }
 
+// converted reports whether the machine was an i440fx one.
+func (r *record) converted() bool {
+	for _, s := range r.steps {
+		if s.kind == replaced {
+			return true
+		}
+	}
+	return false
+}
+
 // target is the element that a step is about, nil if it is gone.
 func (s step) target(root *element) *element {
 	path, last, nested := cutLast(s.path)
