@@ -149,3 +149,14 @@ func TestNoticeHidesFingerprints(t *testing.T) {
 		t.Errorf("Detail lacks the fingerprint: %s", n.Detail())
 	}
 }
+
+// What a gateway says that a member is for is shown, as it says it last.
+func TestRoleIsShown(t *testing.T) {
+	h := newHarness(t, Config{Policy: PolicyDisjoint})
+	for _, role := range []string{"updates", "browsing", ""} {
+		h.step(Published{At: testStart, Gateway: "a", Publication: &shmproto.Publication{Attachment: 1, Member: "default", State: shmproto.MemberPresent, Role: role}})
+		if got := h.core.State().Members[0].Role; got != role {
+			t.Errorf("role %q, want %q", got, role)
+		}
+	}
+}

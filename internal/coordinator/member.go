@@ -113,6 +113,7 @@ type publication struct {
 	numPrimary  int
 	passPercent int
 	torVersion  string
+	role        string
 	receipt     shmproto.Receipt
 	seen        time.Time
 	guards      []guard // in order of preference
@@ -164,7 +165,7 @@ func (p *publication) update(q *shmproto.Publication, at time.Time) (changed boo
 	p.attachment, p.incarnation, p.seq = q.Attachment, q.Incarnation, q.Seq
 	p.state, p.selection, p.flags = q.State, q.Selection, q.Flags
 	p.numPrimary, p.passPercent = int(q.NumPrimary), int(q.PassPercent)
-	p.torVersion, p.receipt, p.seen = q.TorVersion, q.Receipt, at
+	p.torVersion, p.role, p.receipt, p.seen = q.TorVersion, q.Role, q.Receipt, at
 	return changed
 }
 

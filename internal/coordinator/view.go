@@ -82,7 +82,7 @@ func (m *member) status() MemberStatus {
 	s := MemberStatus{
 		Member: m.name, Slot: m.slot, Away: m.away, Gone: m.gone,
 		State: p.state, Selection: p.selection, Flags: p.flags,
-		NumPrimary: p.numPrimary, Attachment: p.attachment, Incarnation: p.incarnation, Seq: p.seq, Seen: p.seen, TorVersion: p.torVersion,
+		NumPrimary: p.numPrimary, Attachment: p.attachment, Incarnation: p.incarnation, Seq: p.seq, Seen: p.seen, TorVersion: p.torVersion, Role: p.role,
 		Guards: make([]GuardStatus, 0, len(p.guards)+len(m.claims)),
 		Order: OrderStatus{
 			Seq: shmproto.Seq(m.seq), Exclusions: slices.Clone(m.exclusions),
