@@ -231,6 +231,13 @@ func (c *Coordinator) valid() error {
 				if y := o.exclusion(x.guard()); y != nil && y.For == m.name && y.guard() == x.Key {
 					fail("%s and %s gave up %s and %s in favour of each other", m.name, o.name, x.Key, y.Key)
 				}
+				// Nor did the other one give that guard up for another guard of m's: of two
+				// that meet there only one moves. To meet at the very same relay, after one
+				// of them gave up another guard, is another conflict.
+				if y := o.exclusion(x.guard()); y != nil && y.For == m.name && x.Why == WhyConflict && y.Why == WhyConflict &&
+					(x.Level <= LevelRelay || y.Level > LevelRelay) {
+					fail("%s gave up %s in favour of %s at %s, which gave that up in favour of its %s", m.name, x.Key, o.name, x.guard(), y.guard())
+				}
 				// A successor may be avoided for whoever gave way once; a guard that
 				// is held is kept.
 				if x.Why == WhyConflict && x.Level > LevelRelay && o.yielded(m.name, x.Key) {

@@ -400,7 +400,10 @@ func (s *sim) leastOrder(m Member, now map[Member][]Exclusion) {
 			tor.pub.NumPrimary = 3
 		}
 		held := false
-		for _, g := range core.pub.guards {
+		for i, g := range core.pub.guards {
+			if !core.pub.visible(i) {
+				continue // no order looks at it
+			}
 			flags := g.flags &^ shmproto.GuardExcluded
 			if core.pub.has(shmproto.MemberAmbiguous) && g.has(shmproto.GuardPossiblePrimary) {
 				flags |= shmproto.GuardPrimary
@@ -485,7 +488,7 @@ func (s *sim) mayStay(a *fakeTor, f guardstate.Fingerprint, b *fakeTor, g guards
 	}
 	for _, x := range s.h.core.State().Conflicts {
 		mine := x.Mover == a.name() && x.Key == RelayKey(f) || x.Mover == b.name() && x.Key == RelayKey(g)
-		if mine && x.Told.IsZero() && (x.Reason == ReasonUsed || x.Reason == ReasonUsedBoth || x.Reason == ReasonUndecided) {
+		if mine && x.Told.IsZero() && slices.Contains([]string{ReasonAlreadyUsed, ReasonUsed, ReasonUsedBoth, ReasonUndecided}, x.Reason) {
 			return true
 		}
 	}
