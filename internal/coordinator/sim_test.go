@@ -295,7 +295,17 @@ func (s *sim) tick(d time.Duration) {
 // before the orders are written, 3 after the first order.
 func (s *sim) kill(boundary int) {
 	s.before()
-	e := s.event(s.rng.IntN(len(s.tors)))
+	i := s.rng.IntN(len(s.tors))
+	var e Event
+	switch n := s.rng.IntN(6); {
+	case n == 0: // what is due after a delay, a refill, a hold
+		s.now = s.now.Add(time.Duration(s.rng.IntN(60)) * time.Hour)
+		e = Tick{s.now}
+	case n == 1 && s.pardons:
+		e = Allowed{At: s.now, Gateway: s.tors[i].gateway}
+	default:
+		e = s.event(i)
+	}
 	r := s.h.stepCore(e)
 	s.count(r.Notices)
 	switch boundary {
