@@ -261,8 +261,9 @@ func (c *Coordinator) foreseen(m *member, primaries []int) []expect {
 		want = append(want, expect{m, k, reserved})
 		return true
 	}
+	room := c.reservable(m)
 	for _, i := range primaries {
-		if len(want) < c.cfg.MaxClaims { // no more than it could claim
+		if len(want) < room {
 			add(i, true)
 		}
 	}
@@ -273,4 +274,27 @@ func (c *Coordinator) foreseen(m *member, primaries []int) []expect {
 		}
 	}
 	return slices.Clone(want)
+}
+
+// reservable returns how many guards m may be on its way to: no more than it, and
+// its gateway, could claim. Else members that never arrive would keep others from
+// as many guards as they like.
+func (c *Coordinator) reservable(m *member) int {
+	if c.cfg.MaxGatewayClaims < 0 {
+		return c.cfg.MaxClaims
+	}
+	room := c.cfg.MaxGatewayClaims
+	for _, o := range c.membersOf(m.name.Gateway) {
+		for _, cl := range o.claims {
+			if cl.live() && o.exclusion(cl.key) == nil { // a retained one would make room
+				room--
+			}
+		}
+		for _, e := range o.expects {
+			if e.reserved && o != m {
+				room--
+			}
+		}
+	}
+	return min(max(room, 0), c.cfg.MaxClaims)
 }
