@@ -253,4 +253,17 @@ func TestSecurityPageNamesRealTests(t *testing.T) {
 			t.Errorf("docs/SECURITY.md names %s, which does not exist", m[1])
 		}
 	}
+	// Scripts stand in brackets behind TestScripts, the folder before a colon.
+	for _, m := range regexp.MustCompile("`TestScripts` \\(([^)]*)\\)").FindAllStringSubmatch(string(page), -1) {
+		for _, name := range strings.FieldsFunc(m[1], func(r rune) bool { return strings.ContainsRune(" ,;", r) }) {
+			found := strings.HasSuffix(name, ":")
+			for _, path := range []string{"internal/coordinator/testdata/rules/" + name, "guest-agent/rotation/testdata/scripts/" + name + ".txt"} {
+				_, err := os.Stat(path)
+				found = found || err == nil
+			}
+			if !found {
+				t.Errorf("docs/SECURITY.md names the script %s, which does not exist", name)
+			}
+		}
+	}
 }
