@@ -14,15 +14,12 @@ import (
 // library stops at the first argument, people write "allow NAME --once". args
 // begins with the program's name.
 func flagsFirst(app *cli.App, args []string) []string {
-	if len(args) < 3 {
-		return args
-	}
-	cmd := app.Command(args[1])
+	cmd, at := commandOf(app.Commands, args, 1)
 	if cmd == nil || cmd.ArgsUsage == "" {
 		return args
 	}
 	var flags, rest []string
-	for i := 2; i < len(args); i++ {
+	for i := at; i < len(args); i++ {
 		switch a := args[i]; {
 		case a == "--":
 			rest = append(rest, args[i+1:]...)
@@ -40,7 +37,25 @@ func flagsFirst(app *cli.App, args []string) []string {
 	if len(rest) > 0 {
 		flags = append(flags, "--")
 	}
-	return slices.Concat(args[:2], flags, rest)
+	return slices.Concat(args[:at], flags, rest)
+}
+
+// commandOf finds the command that args name from position at on, the innermost of
+// nested ones, and where its own arguments begin.
+func commandOf(commands []*cli.Command, args []string, at int) (*cli.Command, int) {
+	if at >= len(args) {
+		return nil, at
+	}
+	for _, cmd := range commands {
+		if !cmd.HasName(args[at]) {
+			continue
+		}
+		if inner, from := commandOf(cmd.Subcommands, args, at+1); inner != nil {
+			return inner, from
+		}
+		return cmd, at + 1
+	}
+	return nil, at
 }
 
 func takesValue(cmd *cli.Command, name string) bool {

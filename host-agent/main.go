@@ -78,6 +78,7 @@ func newApp() *cli.App {
 				{Name: "rebuild", Usage: "start a new epoch from the guests' publications (coordinators must be stopped)", Flags: settings(), Action: alone(ledgerRebuild)},
 			}},
 			simulateCommand(),
+			xmlCommand(),
 			{Name: "check-config", Usage: "read the configuration and name every fault", Flags: settings(), Action: alone(checkConfig)},
 			{Name: "example-config", Usage: "print a commented configuration with the defaults", Action: alone(exampleConfig)},
 			{Name: "version", Usage: "print the version", Action: alone(showVersion)},

@@ -175,20 +175,6 @@ func escape(text string) string {
 	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "'", "&apos;", `"`, "&quot;", "\r", "&#13;", "\n", "&#10;", "\t", "&#9;").Replace(text)
 }
 
-// validUUID reports whether id has libvirt's own form of a UUID.
-func validUUID(id string) bool {
-	if len(id) != 36 {
-		return false
-	}
-	for i, c := range []byte(id) {
-		dash := i == 8 || i == 13 || i == 18 || i == 23
-		if dash != (c == '-') || !dash && !strings.ContainsRune("0123456789abcdefABCDEF", rune(c)) {
-			return false
-		}
-	}
-	return true
-}
-
 // oneLine reports whether text can stand in a document: no control characters.
 func oneLine(text string) bool {
 	return strings.IndexFunc(text, func(r rune) bool { return r < 0x20 || r == 0x7f || r == 0xfffd }) < 0
