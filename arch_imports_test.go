@@ -38,7 +38,7 @@ var roles = map[string]role{
 
 	"internal/simulation": model,
 
-	"host-agent/config": adapter, "host-agent/consensusfile": adapter, "host-agent/journal": adapter, "host-agent/ledger": adapter, "host-agent/server": adapter,
+	"host-agent/config": adapter, "host-agent/consensusfile": adapter, "host-agent/domains": adapter, "host-agent/journal": adapter, "host-agent/ledger": adapter, "host-agent/server": adapter,
 	"guest-agent/config": adapter, "guest-agent/device": adapter, "guest-agent/discovery": adapter, "guest-agent/enforce": adapter,
 	"guest-agent/fresh": adapter, "guest-agent/include": adapter, "guest-agent/pci": adapter, "guest-agent/pci/pcitest": adapter, "guest-agent/statewatch": adapter, "guest-agent/torctl": adapter,
 
@@ -46,7 +46,7 @@ var roles = map[string]role{
 	"host-agent/figures": display, "host-agent/report": display, "guest-agent/report": display,
 	"host-agent": command, "guest-agent": command,
 
-	"e2e": trial, "e2e/demo": trial, "e2e/impostor": trial, "e2e/libvirtd": trial, "e2e/namespace": trial, "e2e/oracle": trial, "e2e/rig": trial, "e2e/tornet": trial,
+	"e2e": trial, "e2e/demo": trial, "e2e/impostor": trial, "e2e/libvirtd": trial, "e2e/namespace": trial, "e2e/oracle": trial, "e2e/provision": trial, "e2e/rig": trial, "e2e/tornet": trial,
 	"e2e/vmtest": trial, "e2e/vmtest/errand": trial, "e2e/vmtest/inside": trial,
 }
 
@@ -92,7 +92,7 @@ var libraries = map[string]struct {
 	"github.com/cavaliergopher/cpio":  {[]string{"e2e/vmtest"}, "the initramfs of test guests"},
 	"github.com/cretz/bine":           {[]string{"guest-agent/torctl"}, "bine has no deadlines and parses circuits wrongly; torctl mends that"},
 	"github.com/fsnotify/fsnotify":    {[]string{"guest-agent/statewatch"}, "one place knows how Tor replaces its state file"},
-	"github.com/google/renameio/v2":   {[]string{"guest-agent/device", "guest-agent/include", "host-agent"}, "one place writes files that Tor reads; a chart, and what leave must give back, are there whole or not at all"},
+	"github.com/google/renameio/v2":   {[]string{"guest-agent/device", "guest-agent/include", "host-agent", "host-agent/domains"}, "one place writes files that Tor reads; a chart, a gateway's file, and what leave must give back, are there whole or not at all"},
 	"github.com/google/nftables":      {[]string{"guest-agent/enforce"}, "one table of our own, and one place that can touch it"},
 	"github.com/urfave/cli/v2":        {[]string{"host-agent", "guest-agent"}, "flags become a Config in main and go no further"},
 	"go.yaml.in/yaml/v3":              {[]string{"internal/configfile"}, "every fault at once, with its line, in one way"},
@@ -100,6 +100,8 @@ var libraries = map[string]struct {
 	"libvirt.org/go/libvirtxml":       {[]string{"libvirt-xml/domainxml"}, "one place knows libvirt's documents"},
 	"golang.org/x/term":               {[]string{"host-agent", "e2e/demo"}, "terminal output belongs to the edge"},
 	"golang.org/x/time/rate":          {[]string{"host-agent/server", "host-agent/runner"}, "pacing is for loops; a core counts ticks"},
+	"github.com/digitalocean/go-libvirt": {[]string{"host-agent/domains"},
+		"its calls have no limit in time; domains gives them one"},
 	"github.com/rogpeppe/go-internal/diff": {[]string{"libvirt-xml/domainxml"},
 		"what an administrator is shown of a document looks the same everywhere"},
 	"github.com/coreos/go-systemd/v22": {[]string{"host-agent/server", "guest-agent"},

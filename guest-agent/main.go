@@ -23,11 +23,7 @@ import (
 const program = "guardring-guest"
 
 func main() {
-	ends := []os.Signal{syscall.SIGTERM, syscall.SIGINT}
-	if !signal.Ignored(syscall.SIGHUP) { // a terminal that closes must not leave a join gate closed
-		ends = append(ends, syscall.SIGHUP)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), ends...)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	err := newApp().RunContext(ctx, os.Args)
 	if code, ok := checkup.CodeOf(err); ok {

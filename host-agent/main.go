@@ -77,6 +77,7 @@ func newApp() *cli.App {
 				{Name: "show", Usage: "print the records, one JSON text a line", Flags: settings(), Action: alone(ledgerShow)},
 				{Name: "rebuild", Usage: "start a new epoch from the guests' publications (coordinators must be stopped)", Flags: settings(), Action: alone(ledgerRebuild)},
 			}},
+			gatewayCommand(),
 			simulateCommand(),
 			xmlCommand(),
 			{Name: "check-config", Usage: "read the configuration and name every fault", Flags: settings(), Action: alone(checkConfig)},

@@ -51,6 +51,11 @@ type Config struct {
 	ShowFingerprints bool          `yaml:"show-fingerprints"` // whole fingerprints in logs and status
 	StatusMode       Mode          `yaml:"status-mode"`       // of the status sockets
 	DescriptorStore  bool          `yaml:"descriptor-store"`  // keep descriptors in systemd's store
+	LibvirtURI       string        `yaml:"libvirt-uri"`       // which driver
+	LibvirtSocket    string        `yaml:"libvirt-socket"`    // absolute; for guardring gateway
+	LibvirtWatch     string        `yaml:"libvirt-watch"`     // read-only socket, for the coordinator; absolute; "" for not
+	DomainsDir       string        `yaml:"domains-dir"`       // backups of domains' documents; absolute
+	AgentISO         string        `yaml:"agent-iso"`         // image with the guest's agent; absolute
 	GatewaysDir      string        `yaml:"gateways-dir"`      // one file per gateway; relative to the file's directory; "" for none
 	Gateways         []Gateway     `yaml:"gateways"`
 }
@@ -74,6 +79,8 @@ func Default() Config {
 		Heartbeat: time.Second, Rescan: 5 * time.Second, Retention: 60 * day, Hold: 120 * day,
 		Levels: []Level{"family"}, Groups: []RelayGroup{}, Delay: Delay{10 * time.Minute, 6 * time.Hour},
 		Budgets: defaultBudgets(), JournalSize: 4 << 20,
+		LibvirtURI: "qemu:///system", LibvirtSocket: "/run/libvirt/libvirt-sock", LibvirtWatch: "/run/libvirt/libvirt-sock-ro",
+		DomainsDir: "/var/lib/guardring/domains", AgentISO: "/var/lib/libvirt/images/guardring-guest.iso",
 		StatusMode: 0o600, GatewaysDir: "gateways.d", Gateways: []Gateway{},
 	}
 }
@@ -134,8 +141,11 @@ func met(firsts map[string]string, name string, f *configfile.File, key string) 
 
 // Check reports what the types do not (configfile.Checker).
 func (c *Config) Check(r *configfile.Report) {
-	for key, dir := range map[string]string{"run-dir": c.RunDir, "ledger-dir": c.LedgerDir} {
-		if !filepath.IsAbs(dir) {
+	for key, dir := range map[string]string{
+		"run-dir": c.RunDir, "ledger-dir": c.LedgerDir, "libvirt-socket": c.LibvirtSocket, "libvirt-watch": c.LibvirtWatch,
+		"domains-dir": c.DomainsDir, "agent-iso": c.AgentISO,
+	} {
+		if !filepath.IsAbs(dir) && (dir != "" || key != "libvirt-watch") {
 			r.Fault(key, fmt.Sprintf("%q is not an absolute path", dir), "begin it with /")
 		}
 	}

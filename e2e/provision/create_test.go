@@ -1,0 +1,53 @@
+//go:build e2e
+
+package provision
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// TestCreateStartRemove: one command makes a gateway, its real QEMU takes the seat.
+func TestCreateStartRemove(t *testing.T) {
+	h := newHost(t, "qemu:///system")
+	h.serve()
+	disk := h.disk("one.raw")
+	args := []string{"gateway", "create", "one", "--disk", disk, "--disk-format", "raw", "--type", "qemu", "--user-network", "192.168.71.0/24", "--memory", "128"}
+	h.must(append(args, "--dry-run", "--user-network", "")...)
+
+	dry := h.must(append(args, "--dry-run", "--start")...)
+	if !strings.Contains(dry, "ivshmem-doorbell") || !strings.Contains(dry, "guardring-one") {
+		t.Errorf("the dry run shows too little:\n%s", dry)
+	}
+	if entries, _ := os.ReadDir(h.path("gateways.d")); len(entries) > 0 || len(h.list()) > 0 {
+		t.Fatalf("a dry run changed something: %v %v", entries, h.list())
+	}
+
+	out := h.must(append(args, "--start")...)
+	t.Log(out)
+	t.Cleanup(func() { _, _ = daemon.Virsh(h.uri, "destroy", "one") })
+	await(t, "QEMU takes the seat", func() bool { return h.list()["one"].Seat == "connected" })
+	l := h.list()["one"]
+	if l.State != "running" || l.MadeBy != "create" || !l.Interrupts || l.Fault != "" || strings.TrimSpace(h.virsh("domuuid", "one")) != l.UUID {
+		t.Errorf("%+v", l)
+	}
+	before := h.virsh("dumpxml", "one")
+	if again := h.must(append(args, "--start")...); !strings.Contains(again, "all of it was done already") || h.virsh("dumpxml", "one") != before {
+		t.Errorf("the second run changed something:\n%s", again)
+	}
+	h.refused("the domain \"one\" is running", "gateway", "remove", "one")
+	h.virsh("destroy", "one")
+	await(t, "the seat is free", func() bool { return h.list()["one"].Seat == "free" })
+	out = h.must("gateway", "remove", "one")
+	if !strings.Contains(out, disk) {
+		t.Errorf("it does not say that the disk stays:\n%s", out)
+	}
+	if _, err := os.Stat(disk); err != nil {
+		t.Error(err)
+	}
+	if got := h.list(); len(got) > 0 || strings.Contains(h.virsh("list", "--all", "--name"), "one") {
+		t.Errorf("something is left: %v", got)
+	}
+	h.refused("no gateway \"one\" is configured", "gateway", "remove", "one")
+}

@@ -1,0 +1,111 @@
+package domains
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"guardring/internal/hint"
+	"guardring/internal/killpoint"
+)
+
+// Known is a gateway of the configuration.
+type Known struct {
+	Name string
+	UUID string // of its domain, "" if the configuration names none
+}
+
+// Desk is what the commands work with. Its methods are for one goroutine.
+type Desk struct {
+	Libvirt   *Connection
+	Known     []Known                  // the configuration's gateways, wherever they stand
+	Dir       string                   // gateways-dir
+	Backups   string                   // where attach keeps the documents of domains as they were
+	SocketOf  func(name string) string // where the server's socket of a gateway is
+	WriteISO  func(path string) error  // makes the image with the guest's agent
+	ISO       string                   // its path
+	Reload    func() ([]string, error) // has the server read the configuration; names what it serves. ErrNoServer
+	Out       io.Writer                // what is done, a line each
+	DryRun    bool                     // say it, and do nothing
+	GroupName func(gid int) string     // for the gateway's file; a number if it has no name
+	UserName  func(uid int) string
+}
+
+// step is one thing to do.
+type step struct {
+	at   string // its name for tests that end us behind it
+	text string // what is done, for people: imperative
+	more string // shown in a dry run: a document or a difference
+	done bool   // nothing is to do
+	// always: it is done in any case and changes nothing by itself, such as telling
+	// the server, which whoever was interrupted may not have come to.
+	always bool
+	do     func() error
+}
+
+// perform does what is not done yet. The lock keeps two commands from each
+// other's half-way states.
+func (d *Desk) perform(steps []step) error {
+	if d.DryRun {
+		return d.show(steps)
+	}
+	unlock, err := d.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	did := false
+	for _, s := range steps {
+		if s.done {
+			continue
+		}
+		fmt.Fprintln(d.Out, s.text)
+		if err := s.do(); err != nil {
+			return err
+		}
+		did = did || !s.always
+		killpoint.Here("gateway-" + s.at)
+	}
+	if !did {
+		fmt.Fprintln(d.Out, "all of it was done already")
+	}
+	return nil
+}
+
+func (d *Desk) show(steps []step) error {
+	fmt.Fprintln(d.Out, "a dry run: nothing is changed; without --dry-run this is done:")
+	did := false
+	for _, s := range steps {
+		if s.done {
+			continue
+		}
+		did = did || !s.always
+		fmt.Fprintln(d.Out, "- "+s.text)
+		if s.more != "" {
+			fmt.Fprintln(d.Out, s.more)
+		}
+	}
+	if !did {
+		fmt.Fprintln(d.Out, "all else is done already")
+	}
+	return nil
+}
+
+// lock keeps other commands that change gateways out.
+func (d *Desk) lock() (unlock func(), err error) {
+	// Its parent may be the ledger's, which must be closed to others.
+	if err := os.MkdirAll(d.Backups, 0o700); err != nil {
+		return nil, hint.Wrap(fmt.Errorf("directory for backups: %w", err), "run it as root")
+	}
+	f, err := os.OpenFile(filepath.Join(d.Backups, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, hint.Wrap(fmt.Errorf("lock %s: %w", f.Name(), err), "another guardring gateway command is at work: wait for it")
+	}
+	return func() { _ = f.Close() }, nil
+}
