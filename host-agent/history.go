@@ -50,7 +50,11 @@ func explain(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	e := report.Explain(name, lines, judge(cfg))
+	s := judge(cfg)
+	e := report.Explain(name, lines, s)
+	if e.Nobody(s) {
+		return hint.Wrap(fmt.Errorf("explain: no gateway is served for %s, and nothing was ever decided about it", name), "guardring status --json lists the gateways")
+	}
 	if !cfg.ShowFingerprints {
 		e = e.Shorten()
 	}
@@ -140,6 +144,10 @@ func replay(c *cli.Context) error {
 
 func replayFile(c *cli.Context, file string, fingerprints bool) error {
 	lines, torn, err := journal.Lines(file)
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err // the caller names the file
+	}
 	if err != nil {
 		return err
 	}

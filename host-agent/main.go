@@ -43,7 +43,7 @@ type exitCode int
 func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 func newApp() *cli.App {
-	return &cli.App{
+	app := &cli.App{
 		Name:                 program,
 		Usage:                "keep the entry guards of several Tor gateways on one host disjoint",
 		HideHelpCommand:      true,
@@ -84,5 +84,19 @@ func newApp() *cli.App {
 			{Name: "example-config", Usage: "print a commented configuration with the defaults", Action: alone(exampleConfig)},
 			{Name: "version", Usage: "print the version", Action: alone(showVersion)},
 		},
+	}
+	plainErrors(app.Commands)
+	return app
+}
+
+// plainErrors has each command answer a flag that it does not know with an error
+// and a hint alone: the library would print its whole help before.
+func plainErrors(all []*cli.Command) {
+	for _, cmd := range all {
+		cmd.HideHelpCommand = true
+		cmd.OnUsageError = func(c *cli.Context, err error, _ bool) error {
+			return hint.Wrap(fmt.Errorf("%s: %w", c.Command.FullName(), err), fmt.Sprintf("%s %s --help", program, c.Command.FullName()))
+		}
+		plainErrors(cmd.Subcommands)
 	}
 }

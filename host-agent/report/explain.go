@@ -9,18 +9,22 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
-// explainWidth is where the paragraphs are broken.
-const explainWidth = 96
+// explainWidth is where lines are broken: a terminal's usual width.
+const explainWidth = 80
 
-// WriteExplanation shows an explanation to a person: a paragraph for each
-// decision, the oldest first, and how things stand now.
+// WriteExplanation shows an explanation to a person: for each step its time
+// and a sentence for each decision, the oldest first, and how things stand now.
 func WriteExplanation(w io.Writer, e Explanation, st Style) error {
 	x := explainer{Style: st, subject: e.Subject, members: e.Members}
 	var b strings.Builder
-	paragraph := func(s string) {
-		for line := range strings.Lines(text.WrapSoft(s, explainWidth)) {
-			b.WriteString(strings.TrimRight(line, " \n") + "\n")
+	wrap := func(s, first, rest string) {
+		for line := range strings.Lines(text.WrapSoft(s, explainWidth-len(rest))) {
+			b.WriteString(first + strings.TrimRight(line, " \n") + "\n")
+			first = rest
 		}
+	}
+	paragraph := func(s string) {
+		wrap(s, "", "")
 		b.WriteByte('\n')
 	}
 	if len(e.Decisions) == 0 {
@@ -31,7 +35,11 @@ func WriteExplanation(w io.Writer, e Explanation, st Style) error {
 		for n < len(rest) && rest[n].At.Equal(rest[0].At) && rest[n].Member == rest[0].Member {
 			n++
 		}
-		paragraph(x.together(rest[:n]))
+		fmt.Fprintf(&b, "%s:\n", date(rest[0].At))
+		for _, s := range x.together(rest[:n]) {
+			wrap(s, "  ", "    ")
+		}
+		b.WriteByte('\n')
 		rest = rest[n:]
 	}
 	if e.Damaged > 0 {
@@ -51,8 +59,8 @@ type explainer struct {
 }
 
 // together words what was decided about one member in one step.
-func (x explainer) together(all []Decision) string {
-	sentences := []string{date(all[0].At) + ":"}
+func (x explainer) together(all []Decision) []string {
+	var sentences []string
 	var budgets []Budget
 	for _, d := range all {
 		sentences = append(sentences, x.sentence(d)+".")
@@ -63,7 +71,7 @@ func (x explainer) together(all []Decision) string {
 	if s := x.budgets(all[0].Member.String(), budgets); s != "" {
 		sentences = append(sentences, s)
 	}
-	return strings.Join(sentences, " ")
+	return sentences
 }
 
 // held says who holds a guard since when; "" if that is not known.
@@ -93,7 +101,7 @@ func (x explainer) sentence(d Decision) string {
 	case "conflict":
 		return x.conflict(d)
 	case "resolved":
-		return fmt.Sprintf("%s is in conflict with %s over %s no more%s", m, o, g, because(d.Reason))
+		return fmt.Sprintf("%s is no longer in conflict with %s over %s%s", m, o, g, because(d.Reason))
 	case "excluded", "would":
 		return x.excluded(d)
 	case "lifted":
@@ -113,6 +121,9 @@ func (x explainer) sentence(d Decision) string {
 	case "exhausted":
 		return x.exhausted(d)
 	case "allowed":
+		if d.Count == 0 {
+			return fmt.Sprintf("you let %s do once what waits, but nothing waited", m)
+		}
 		return fmt.Sprintf("you let %s do once what waited then (%s)", m, count(d.Count, "thing"))
 	case "contradiction":
 		if o == "" {

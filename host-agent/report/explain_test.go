@@ -3,6 +3,7 @@ package report
 import (
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -98,6 +99,21 @@ func TestEveryNoticeIsWorded(t *testing.T) {
 	fresh := explainer{}.sentence(Decision{Kind: "fresh", Member: Name{"web", "default"}, Reason: "it had one"})
 	if strings.Contains(fresh, "not charged") {
 		t.Errorf("a charged exchange: %q", fresh)
+	}
+}
+
+// TestNobody: a name is a slip of the pen only where that is sure.
+func TestNobody(t *testing.T) {
+	known := Judge(Answers{Coordinators: []Document{good()}})
+	history := [][]byte{[]byte(`{"kind":"forgotten","member":{"gateway":"gone","instance":"default"}}`)}
+	for name, want := range map[string]bool{"web": false, "web/default": false, "web/other": false, "gone": false, "wbe": true, "we": true} {
+		if got := Explain(name, history, known).Nobody(known); got != want {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+	nothing := Judge(Answers{CoordinatorErr: fs.ErrNotExist})
+	if Explain("wbe", nil, nothing).Nobody(nothing) {
+		t.Error("without a coordinator nothing is sure")
 	}
 }
 

@@ -47,7 +47,7 @@ func (st Style) notes(m Member) []string {
 		notes = append(notes, m.State)
 	}
 	notes = append(notes, m.Flags...)
-	if m.Order.Seq != 0 {
+	if m.Order.Seq != 0 && m.State != "left" { // who left is asked for nothing
 		notes = append(notes, fmt.Sprintf("order %d %s", m.Order.Seq, m.Receipt.Status))
 	}
 	if m.Receipt.Reason != "" {

@@ -96,6 +96,14 @@ func Explain(subject string, lines [][]byte, s Status) Explanation {
 	return e
 }
 
+// Nobody says whether the subject is surely a slip of the pen: the present is
+// known, no such gateway is served, and nothing was decided about it.
+func (e Explanation) Nobody(s Status) bool {
+	gateway, _, _ := strings.Cut(e.Subject, "/")
+	return e.Unknown == "" && len(e.Decisions)+len(e.Members) == 0 &&
+		!slices.ContainsFunc(s.Gateways, func(g Gateway) bool { return g.Name == gateway })
+}
+
 // Shorten cuts every fingerprint to its first eight digits, in a copy.
 func (e Explanation) Shorten() Explanation {
 	d := Document{Members: e.Members, Conflicts: e.Conflicts}.Shorten()

@@ -3,6 +3,7 @@ package report
 import (
 	"errors"
 	"flag"
+	"io/fs"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +42,14 @@ func sharing(state string) Document {
 	return d
 }
 
+// TestLeftAsksForNothing: the order of a member that has left is over.
+func TestLeftAsksForNothing(t *testing.T) {
+	m := Member{Member: "web/default", State: "left", Order: Order{Seq: 2}, Receipt: Receipt{Status: "none"}}
+	if d := cmp.Diff([]string{"left"}, (Style{}).notes(m)); d != "" {
+		t.Error(d)
+	}
+}
+
 // judged is good with a change.
 func judged(change func(d *Document)) Answers {
 	d := good()
@@ -73,6 +82,7 @@ func TestVerdictNamesTheWorstAndWhatToDo(t *testing.T) {
 		{"all well", Answers{Coordinators: []Document{good()}}, OK, "no guard is shared", ""},
 		{"server away", Answers{ServerErr: errors.New("refused"), Coordinators: []Document{good()}}, Critical, "server does not answer", "guardring run"},
 		{"no coordinator", Answers{CoordinatorErr: errors.New("no such file")}, Critical, "no coordinator answers", "guardring run"},
+		{"may not ask", Answers{ServerErr: fs.ErrPermission, CoordinatorErr: fs.ErrPermission}, Unknown, "server does not answer: permission denied", "as root"},
 		{"electing", Answers{Coordinators: []Document{{Self: Self{Role: RoleStandby}}}}, Warning, "no coordinator acts", "log"},
 		{"ordered", Answers{Coordinators: []Document{sharing(ConflictOrdered)}}, Warning, "was told to give it up", ""},
 		{"observed", Answers{Coordinators: []Document{sharing(ConflictObserved)}}, Warning, "would be told", "policy: disjoint"},

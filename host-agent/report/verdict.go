@@ -2,7 +2,9 @@ package report
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"time"
 )
@@ -72,7 +74,8 @@ func Judge(a Answers) Status {
 		s.Problems = append(s.Problems, Problem{v, fmt.Sprintf(format, args...), hint})
 	}
 	if a.ServerErr != nil {
-		problem(Critical, "start it before any gateway: guardring run (or guardring serve)", "the server does not answer: %v", a.ServerErr)
+		v, hint := silent(a.ServerErr, "start it before any gateway: guardring run (or guardring serve)")
+		problem(v, hint, "the server does not answer: %v", a.ServerErr)
 	}
 	docs := slices.Clone(a.Coordinators)
 	slices.SortStableFunc(docs, func(a, b Document) int { return rank(a.Self) - rank(b.Self) })
@@ -81,7 +84,8 @@ func Judge(a Answers) Status {
 	}
 	switch {
 	case len(docs) == 0:
-		problem(Critical, "start one: guardring run (or guardring coordinate)", "no coordinator answers: %v", a.CoordinatorErr)
+		v, hint := silent(a.CoordinatorErr, "start one: guardring run (or guardring coordinate)")
+		problem(v, hint, "no coordinator answers: %v", a.CoordinatorErr)
 	case docs[0].Self.Role == RoleActing:
 		s.take(docs[0])
 		judgeDocument(docs[0], problem)
@@ -96,6 +100,15 @@ func Judge(a Answers) Status {
 	}
 	s.Summary = s.summary()
 	return s
+}
+
+// silent judges a socket that gave nothing. Whoever may not ask knows nothing: that
+// is neither a fault of what runs, nor mended by starting it.
+func silent(err error, start string) (Verdict, string) {
+	if errors.Is(err, fs.ErrPermission) {
+		return Unknown, "run this as root, or as the user that guardring runs as; status-mode: in the configuration lets others ask"
+	}
+	return Critical, start
 }
 
 // Shorten cuts every fingerprint to its first eight digits, in a copy.

@@ -49,6 +49,9 @@ func (r *runner) command(q report.Request) report.Answer {
 	}
 	if !found {
 		slices.Sort(known)
+		if len(known) == 0 {
+			return report.Answer{Error: fmt.Sprintf("no member %s is known: no gateway has a member yet", q.Allow)}
+		}
 		return report.Answer{Error: fmt.Sprintf("no member %s is known; known are: %s", q.Allow, strings.Join(known, ", "))}
 	}
 	a := report.Answer{Allowed: []report.Allowance{}}

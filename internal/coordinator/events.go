@@ -28,7 +28,12 @@ func (e Violated) String() string {
 }
 
 // String names the event.
-func (e Allowed) String() string { return fmt.Sprintf("allowed %s/%s", e.Gateway, e.Instance) }
+func (e Allowed) String() string {
+	if e.Instance == "" {
+		return "allowed " + e.Gateway
+	}
+	return fmt.Sprintf("allowed %s/%s", e.Gateway, e.Instance)
+}
 
 // String names the event.
 func (e ConsensusRead) String() string { return fmt.Sprintf("consensus guards=%d", len(e.Guards)) }
