@@ -85,18 +85,19 @@ func newApp() *cli.App {
 			{Name: "version", Usage: "print the version", Action: alone(showVersion)},
 		},
 	}
-	plainErrors(app.Commands)
+	plainErrors("", app.Commands)
 	return app
 }
 
 // plainErrors has each command answer a flag that it does not know with an error
 // and a hint alone: the library would print its whole help before.
-func plainErrors(all []*cli.Command) {
+func plainErrors(parent string, all []*cli.Command) {
 	for _, cmd := range all {
 		cmd.HideHelpCommand = true
-		cmd.OnUsageError = func(c *cli.Context, err error, _ bool) error {
-			return hint.Wrap(fmt.Errorf("%s: %w", c.Command.FullName(), err), fmt.Sprintf("%s %s --help", program, c.Command.FullName()))
+		name := parent + cmd.Name
+		cmd.OnUsageError = func(_ *cli.Context, err error, _ bool) error {
+			return hint.Wrap(fmt.Errorf("%s: %w", name, err), fmt.Sprintf("%s %s --help", program, name))
 		}
-		plainErrors(cmd.Subcommands)
+		plainErrors(name+" ", cmd.Subcommands)
 	}
 }
