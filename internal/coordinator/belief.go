@@ -126,20 +126,18 @@ func (c *Coordinator) believe(r *relay) belief {
 }
 
 // voices calls yield for each statement about r that counts: those of the shown
-// members, or, where none of them states it, what claims remember.
+// members, and what the claims of others remember. A gateway that is away cannot
+// contradict, so its last word does it: else one could say of its guards what one
+// likes, and have others moved for its sake.
 func (r *relay) voices(states func(*facts) bool, yield func(m *member, f *facts)) {
-	heard := false
 	for _, s := range r.stated {
 		if states(s.f) {
-			heard = true
 			yield(s.m, s.f)
 		}
 	}
-	if heard {
-		return
-	}
 	for _, cl := range r.claims {
-		if states(cl.facts) {
+		speaks := func(s statement) bool { return s.m == cl.m && states(s.f) }
+		if states(cl.facts) && !slices.ContainsFunc(r.stated, speaks) {
 			yield(cl.m, cl.facts)
 		}
 	}

@@ -140,17 +140,17 @@ func (w *model) believe(f guardstate.Fingerprint, said []told, consensus map[gua
 		}
 	}
 	pick := func(states func(told) bool) (all []told) {
-		for _, from := range [][]told{said, past} {
-			for _, s := range from {
-				if states(s) {
-					all = append(all, s)
-				}
-			}
-			if len(all) > 0 {
-				return all
+		for _, s := range said {
+			if states(s) {
+				all = append(all, s)
 			}
 		}
-		return nil
+		for _, s := range past {
+			if states(s) && !slices.ContainsFunc(all, func(o told) bool { return o.by == s.by }) {
+				all = append(all, s)
+			}
+		}
+		return all
 	}
 	same := func(a, b map[string]bool) bool { return cmp.Equal(a, b) }
 	contest := func(l Level, one, other Member) {
