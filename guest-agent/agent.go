@@ -34,7 +34,7 @@ import (
 const memoryLimit = 8 << 20
 
 // runAgent is the command run. SIGUSR1 makes the members leave that LeaveFile
-// names, or all of them.
+// names.
 func runAgent(ctx context.Context, cfg config.Config, verbose bool) error {
 	debug.SetMemoryLimit(memoryLimit)
 	debug.SetGCPercent(50)
@@ -71,12 +71,12 @@ func runAgent(ctx context.Context, cfg config.Config, verbose bool) error {
 			case <-ctx.Done():
 				return
 			}
-			names, err := takeRequest(cfg.LeaveFile())
+			names, all, err := takeRequest(cfg.LeaveFile())
 			if err != nil {
 				log.Error("a request to leave cannot be read", "error", err)
 				continue
 			}
-			if names == nil {
+			if all {
 				close(leave)
 				return
 			}

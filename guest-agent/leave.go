@@ -84,6 +84,7 @@ func dismiss(ctx context.Context, w io.Writer, document []byte, cfg config.Confi
 		err = p.Signal(syscall.SIGUSR1)
 	}
 	if err != nil {
+		_ = os.Remove(cfg.LeaveFile()) // nobody must find it later
 		return hint.Wrap(fmt.Errorf("tell the running agent (process %d) to leave: %w", d.PID, err), "run this command as root, or stop the agent first")
 	}
 	gone := func() bool { return p.Signal(syscall.Signal(0)) != nil }
@@ -117,13 +118,17 @@ func serves(cfg config.Config, names []string) bool {
 	return err != nil || slices.ContainsFunc(d.Members, func(m runner.Member) bool { return slices.Contains(names, m.Name) })
 }
 
-// writeRequest leaves word for the agent who must leave. No names, no file: all.
+// everybody stands in a request for all members.
+const everybody = "*"
+
+// writeRequest leaves word for the agent who must leave; no names: all. A request that
+// was not taken yet is kept in it: two commands may come close together.
 func writeRequest(path string, names []string) error {
 	if len(names) == 0 {
-		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return nil
+		names = []string{everybody}
+	}
+	if b, _, err := include.ReadFile(path); err == nil {
+		names = append(strings.Fields(b), names...)
 	}
 	// We may be root, and the folder the agent's: nothing that lies there is written through.
 	fresh := path + ".new"
@@ -141,28 +146,30 @@ func writeRequest(path string, names []string) error {
 	return os.Rename(fresh, path)
 }
 
-// takeRequest reads and removes such a file; no names: all must leave.
-func takeRequest(path string) ([]string, error) {
-	b, err := os.ReadFile(path)
+// takeRequest reads and removes such a file. No file is no request: it was taken
+// together with another one, and must not be read as "all".
+func takeRequest(path string) (names []string, all bool, err error) {
+	text, _, err := include.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, false, nil
 	}
 	if err == nil {
 		err = os.Remove(path)
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	names := strings.Fields(string(b))
-	for _, name := range names {
-		if !shmproto.ValidName(name) {
-			return nil, fmt.Errorf("%s: %q is no instance name", path, name)
+	for _, name := range strings.Fields(text) {
+		switch {
+		case name == everybody:
+			all = true
+		case !shmproto.ValidName(name):
+			return nil, false, fmt.Errorf("%s: %q is no instance name", path, name)
+		default:
+			names = append(names, name)
 		}
 	}
-	if len(names) == 0 {
-		return nil, fmt.Errorf("%s is empty", path)
-	}
-	return names, nil
+	return names, all, nil
 }
 
 // leaveAlone leaves without a running agent.

@@ -23,7 +23,11 @@ import (
 const program = "guardring-guest"
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	ends := []os.Signal{syscall.SIGTERM, syscall.SIGINT}
+	if !signal.Ignored(syscall.SIGHUP) { // a terminal that closes must not leave a join gate closed
+		ends = append(ends, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()
 	err := newApp().RunContext(ctx, os.Args)
 	if code, ok := checkup.CodeOf(err); ok {

@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"guardring/internal/hint"
 )
 
 // Default is the name of a machine's only, or first, Tor.
@@ -50,7 +52,7 @@ func Find(root string) ([]Tor, error) {
 	}
 	entries, err := os.ReadDir(filepath.Join(root, "/etc/tor/instances"))
 	if err != nil && !os.IsNotExist(err) {
-		return nil, fmt.Errorf("look for Tor instances: %w", err)
+		return nil, hint.Wrap(fmt.Errorf("look for Tor instances: %w", err), "let the agent's user read that folder, or name the Tors under instances: in the configuration")
 	}
 	var names []string
 	for _, e := range entries {

@@ -59,7 +59,8 @@ func Run(s Site, o Options) (Result, error) {
 		return r, err
 	}
 	defer release()
-	if l, err := os.Lstat(s.State); err == nil && !l.Mode().IsRegular() {
+	l, err := os.Lstat(s.State)
+	if err == nil && !l.Mode().IsRegular() {
 		return r, fmt.Errorf("%s is no regular file: Tor did not make it; nothing was changed", s.State)
 	}
 	text, st, err := include.ReadFile(s.State)
@@ -67,6 +68,9 @@ func Run(s Site, o Options) (Result, error) {
 		return r, fmt.Errorf("%w: this Tor has no sample yet", err)
 	} else if err != nil {
 		return r, err
+	}
+	if !os.SameFile(l, st) { // its folder is Tor's user's, and we may be root
+		return r, fmt.Errorf("%s was replaced while it was read; nothing was changed", s.State)
 	}
 	state, err := guardstate.ParseState(text)
 	if err != nil {

@@ -222,7 +222,7 @@ func (m *Machine) beginGate() {
 		g.phase, g.why = gateNone, whyFile
 		m.notice(NoticeWarn, "join gate: the include file is missing, so the gate stays open: run guardring-guest join")
 	default: // new; or closed before, and Tor was restarted, or the clock has jumped back
-		g.phase, g.since, g.deadline = gateClosing, m.now, m.now.Add(m.cfg.GateLimit)
+		*g = gate{phase: gateClosing, option: g.option, since: m.now, deadline: m.now.Add(m.cfg.GateLimit)}
 	}
 }
 
@@ -240,6 +240,15 @@ func (m *Machine) gateOverdue() bool {
 	g := &m.gate
 	late := !g.deadline.IsZero() && m.now.After(g.deadline.Add(m.cfg.RetryAfter))
 	return late && m.cfg.Gate == GateOpen && (g.closed() || g.phase == gateOpening)
+}
+
+// disconnect forgets what belongs to one control connection. The file is read again: with
+// a new sample (fresh) it says no more that the gate is passed.
+func (g *gate) disconnect() {
+	g.again, g.collected, g.attaching = 0, false, nil
+	if g.phase == gatePassed && !g.unmarked {
+		g.phase = gateUnknown
+	}
 }
 
 // decideGate opens a closed gate when its time has come.

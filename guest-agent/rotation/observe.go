@@ -162,7 +162,7 @@ func (m *Machine) disconnect() {
 	m.recent = recent{}
 	clear(m.asked)
 	clear(m.closing)
-	m.gate.again, m.gate.collected, m.gate.attaching = 0, false, nil
+	m.gate.disconnect()
 	m.wanted, m.retry, m.answer, m.change = [numQueries]bool{}, [numQueries]bool{}, [numQueries]CommandID{}, change{}
 	m.pollAt = m.now.Add(m.cfg.PollEvery)
 	m.retryAt, m.writeAt = time.Time{}, time.Time{}

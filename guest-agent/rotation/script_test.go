@@ -154,6 +154,12 @@ func runCommand(t *testing.T, a *agent, d *datadriven.TestData) {
 	case "hup":
 		a.step(a.tor.hup())
 		a.sleep(2 * time.Second)
+	case "fresh": // guardring-guest fresh, with Tor stopped; the agent runs on
+		a.step(ControlDown{Reason: "tor is stopped"})
+		a.tor.include.Text = EmptyInclude()
+		a.tor.hup()
+		clear(a.tor.streams)
+		clear(a.tor.conf)
 	case "restart-tor":
 		a.step(ControlDown{Reason: "tor restarts"})
 		a.tor.hup()

@@ -30,8 +30,9 @@ func (l *link) enforce(ctx context.Context, conn *torctl.Conn, a rotation.Enforc
 }
 
 // findUser asks Tor for its user, and where it does not say, the configuration.
-// The peer of the control socket would not tell: Tor listens before it becomes
-// that user.
+// Where both say, they must agree: whoever listens in the place of one Tor could
+// else name another Tor's user, and two Tors of one user get no rules. The peer of
+// the control socket would not tell: Tor listens before it becomes that user.
 func (l *link) findUser(ctx context.Context, conn *torctl.Conn) (uint32, error) {
 	var said string
 	if conn != nil {
@@ -40,15 +41,21 @@ func (l *link) findUser(ctx context.Context, conn *torctl.Conn) (uint32, error) 
 			return 0, err
 		}
 	}
-	if said == "" || said == "-1" {
-		if l.tor.User == "" {
-			return 0, errNoUser
-		}
+	silent := said == "" || said == "-1"
+	if silent && l.tor.User == "" {
+		return 0, errNoUser
+	}
+	if l.tor.User != "" {
 		u, err := user.Lookup(l.tor.User)
-		if err != nil {
+		switch {
+		case err != nil && silent:
 			return 0, hint.Wrap(fmt.Errorf("the user of this Tor: %w", err), "correct user: of this instance in the configuration")
+		case err == nil && !silent && said != u.Uid:
+			return 0, hint.Wrap(fmt.Errorf("this Tor says that it runs as user %.20q, and it should be %s (%s)", said, l.tor.User, u.Uid),
+				"name its user in the configuration (instances: user:), if that is right")
+		case err == nil:
+			said = u.Uid
 		}
-		said = u.Uid
 	}
 	uid, err := strconv.ParseUint(said, 10, 32)
 	if err != nil {

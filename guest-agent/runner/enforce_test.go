@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os/user"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -134,5 +135,32 @@ func TestRulesStay(t *testing.T) {
 		if slices.Contains(f.calls, "remove") || slices.Contains(f.calls, "keep [default]") == part || slices.Contains(f.calls, "drop default") != part {
 			t.Errorf("part %t: %v", part, f.calls)
 		}
+	}
+}
+
+// TestUserOfAnother: a Tor that names another user than the one it should have gets no
+// rules, and takes none from that user's own Tor.
+func TestUserOfAnother(t *testing.T) {
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	liar, honest := newFakeTor(t), newFakeTor(t)
+	liar.set(func() { liar.uid = "4242" })
+	honest.set(func() { honest.uid = me.Uid })
+	d := newFakeDevice(t, "browsing")
+	var f fakeFilter
+	cfg := Config{Tors: []Tor{torOf(t, "liar", liar), torOf(t, "honest", honest), torOf(t, "free", liar)}, Dial: oneDevice(d), Enforcer: &f}
+	cfg.Tors[0].User, cfg.Tors[1].User = me.Username, me.Username
+	a, _ := run(t, cfg)
+	f.await(t, "set honest "+me.Uid+": 0")
+	f.await(t, "set free 4242: 0") // nobody says otherwise
+	await(t, a, "a notice", func(doc Document) bool {
+		return slices.ContainsFunc(doc.Members[0].Notices, func(n Note) bool { return strings.Contains(n.Text, "it should be "+me.Username) })
+	})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if slices.ContainsFunc(f.calls, func(c string) bool { return strings.HasPrefix(c, "set liar") }) {
+		t.Errorf("%v", f.calls)
 	}
 }

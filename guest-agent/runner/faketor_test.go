@@ -32,6 +32,7 @@ type fakeTor struct {
 	circuits map[string]string // ID: first hop
 	gate     bool              // __LeaveStreamsUnattached
 	waiting  []string          // streams that are attached to no circuit
+	uid      string            // the user that it says it runs as; "": it does not say
 	hang     bool              // answers nothing
 	refuse   bool              // refuses SETCONF
 	onSet    func()            // called after a SETCONF, before its answer
@@ -191,6 +192,8 @@ func (f *fakeTor) info(key string) string {
 	switch {
 	case key == "version":
 		return one("0.4.9.11 (git-0)")
+	case key == "process/uid" && f.uid != "":
+		return one(f.uid)
 	case key == "dormant":
 		return one("0")
 	case key == "consensus/valid-until":

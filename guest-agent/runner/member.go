@@ -112,6 +112,10 @@ func (m *member) connect(post func(func()) bool) {
 	m.link.closed = func(id guardstate.CircuitID) { post(func() { m.timing.closed++; m.closing[id] = true }) }
 }
 
+// stateGap is the least time between two readings of a state file: Tor writes it every
+// half minute at most, but its folder is Tor's, and what else changes it may not stop.
+const stateGap = 200 * time.Millisecond
+
 // watchState reads the state file now and after each change. It is a second
 // source only: without it the control port still tells everything.
 func (m *member) watchState(ctx context.Context, wg *sync.WaitGroup) {
@@ -131,6 +135,7 @@ func (m *member) watchState(ctx context.Context, wg *sync.WaitGroup) {
 			m.nudge() // Tor writes it when it starts
 			m.step(rotation.StateFile{State: state, Err: err}, at)
 		})
+		sleep(ctx, stateGap)
 	}
 	wg.Go(func() {
 		wait, err := statewatch.Watch(ctx, m.tor.State, read)
