@@ -619,3 +619,32 @@ func TestAHostThatComesALittleLaterIsNotMissed(t *testing.T) {
 		t.Error("a dead host's lease was taken for a living one's")
 	}
 }
+
+// deafDevice blocks whoever rings it, as a peer can that misuses the shared eventfd.
+type deafDevice struct {
+	*fakeDevice
+	rung, over chan struct{}
+	once       sync.Once
+}
+
+func (d *deafDevice) Ring() error {
+	d.once.Do(func() { close(d.rung) })
+	<-d.over
+	return nil
+}
+
+// TestBlockedRingHoldsNobody: a doorbell that blocks does not keep the agent from going
+// over to the region's new server.
+func TestBlockedRingHoldsNobody(t *testing.T) {
+	tor := newFakeTor(t)
+	deaf := &deafDevice{fakeDevice: newFakeDevice(t, "browsing"), rung: make(chan struct{}), over: make(chan struct{})}
+	next := newFakeDevice(t, "browsing")
+	devices := make(chan Device, 2)
+	devices <- deaf
+	devices <- next
+	run(t, Config{Tors: []Tor{torOf(t, "default", tor)}, Dial: func() (Device, device.Choice, error) { return <-devices, device.Choice{}, nil }})
+	t.Cleanup(func() { close(deaf.over) })
+	<-deaf.rung
+	close(deaf.gone)
+	next.until(t, 0, "guards in the new region", present)
+}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"guardring/guest-agent/device"
@@ -37,32 +36,31 @@ type shore struct {
 type mooring struct {
 	Device
 	bell chan struct{} // a token: ring
-	done sync.WaitGroup
 }
 
 func moor(d Device, rung chan<- struct{}) *mooring {
 	m := &mooring{Device: d, bell: make(chan struct{}, 1)}
-	m.done.Go(func() {
+	go func() {
 		for d.Wait() == nil {
 			select {
 			case rung <- struct{}{}:
 			default:
 			}
 		}
-	})
-	m.done.Go(func() {
+	}()
+	go func() {
 		for range m.bell {
 			_ = d.Ring() // a hint: whoever misses it looks at its next slow tick
 		}
-	})
+	}()
 	return m
 }
 
-// close ends both goroutines, then gives the memory up. Nobody uses it any more.
+// close gives the device up, and ends both goroutines, which use no memory of it. It
+// does not wait for them: a peer that misuses a shared doorbell can block Ring.
 func (m *mooring) close() {
 	close(m.bell)
 	_ = m.Device.Close()
-	m.done.Wait()
 }
 
 // dial takes the guest seat, again and again, until ctx ends.
