@@ -190,6 +190,12 @@ func leaveAlone(ctx context.Context, w io.Writer, cfg config.Config, part bool) 
 	if ctx.Err() != nil {
 		return hint.Wrap(fmt.Errorf("the exclusions could not be lifted within %s; nothing was restored", leaveTime), "stop Tor, then run leave again: without a running Tor only files are restored")
 	}
-	fmt.Fprintln(w, "every exclusion is lifted")
+	untold := agent.Untold()
+	for _, name := range untold {
+		fmt.Fprintf(w, "%s: its control port could not be used: if this Tor runs, restart it, or it keeps the exclusions, and a join gate that is closed\n", name)
+	}
+	if len(untold) == 0 {
+		fmt.Fprintln(w, "every exclusion is lifted")
+	}
 	return nil
 }

@@ -1,9 +1,14 @@
 package main
 
 import (
+	"context"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"time"
+
+	"guardring/guest-agent/config"
 )
 
 // TestLeaveRequests: what several commands asked for close together is done, and no
@@ -39,4 +44,21 @@ func TestLeaveRequests(t *testing.T) {
 		t.Error("an odd name was taken")
 	}
 	take(false)
+}
+
+// TestLeaveUntold: a Tor whose control port is away was told nothing, and leave says so.
+func TestLeaveUntold(t *testing.T) {
+	dir := t.TempDir()
+	cfg := config.Default()
+	cfg.RunDir, cfg.Region = dir, filepath.Join(dir, "region")
+	cfg.Instances = []config.Instance{{Name: "web", Control: filepath.Join(dir, "control")}}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	var out strings.Builder
+	if err := leaveAlone(ctx, &out, cfg, false); err != nil {
+		t.Fatal(err)
+	}
+	if got := out.String(); !strings.Contains(got, "web: its control port could not be used: if this Tor runs, restart it") || strings.Contains(got, "every exclusion is lifted") {
+		t.Errorf("leave says %q", got)
+	}
 }

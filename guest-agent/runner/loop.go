@@ -99,6 +99,17 @@ func (a *Agent) Run(ctx context.Context) error {
 	return err
 }
 
+// Untold are the Tors that could not be told of the end of Run: their control ports
+// were away. Call it after Run.
+func (a *Agent) Untold() (names []string) {
+	for _, m := range a.l.members {
+		if !m.up {
+			names = append(names, m.tor.Name)
+		}
+	}
+	return names
+}
+
 // Status asks the running loop for its status. It may be called from any
 // goroutine.
 func (a *Agent) Status() any {
