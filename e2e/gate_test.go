@@ -140,6 +140,28 @@ func TestGateAgentKilled(t *testing.T) {
 	}
 }
 
+// TestGateAgentStopped: the agent is stopped while streams wait and no host answers: it lets them go before it ends. Started
+// again it closes the gate for what comes then.
+func TestGateAgentStopped(t *testing.T) {
+	n := newNewcomer(t, "join-gate: open\n")
+	agent := n.startBob()
+	n.awaitClosed()
+	end := n.begin()
+	n.await(10*time.Second, "the waiting stream", n.waits)
+	if err := agent.Stop(15 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	n.goes(end)
+	if n.unattached() {
+		t.Error("the agent has ended, and Tor still leaves streams unattached")
+	}
+	n.startBob()
+	n.awaitClosed()
+	n.act()
+	n.await(30*time.Second, "the open gate", func() bool { return !n.unattached() })
+	n.passed("answered")
+}
+
 // TestGateTorRestarted: the option is gone with Tor, and is set again before anything goes.
 func TestGateTorRestarted(t *testing.T) {
 	n := newNewcomer(t, "join-gate: closed\n")
