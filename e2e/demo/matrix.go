@@ -9,13 +9,14 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 
+	"guardring/e2e/outcome"
 	"guardring/e2e/tornet"
 )
 
 // printMatrix shows gateways × guards: U for in use, P for primary, both where both. Guards held by two gateways are
 // highlighted when colour is on, and starred in any case.
-func printMatrix(w io.Writer, title string, s snapshot, net *tornet.Network, colour bool) {
-	names := s.names()
+func printMatrix(w io.Writer, title string, s outcome.Snapshot, net *tornet.Network, colour bool) {
+	names := s.Names()
 	t := table.NewWriter()
 	t.SetOutputMirror(w)
 	style := table.StyleLight

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"guardring/e2e/oracle"
+	"guardring/e2e/outcome"
 )
 
 // report is build/demo/report.json; doc.go explains its fields.
@@ -52,7 +53,7 @@ type coordinator struct {
 	Term  uint64 `json:"term"`
 }
 
-func reportGuards(s snapshot) guards {
+func reportGuards(s outcome.Snapshot) guards {
 	out := guards{}
 	for n, v := range s {
 		out[n] = gatewayGuards{InUse: v.InUse, Primary: v.Primary, Sample: sampled(v.Sample)}

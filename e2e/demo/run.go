@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"guardring/e2e/oracle"
+	"guardring/e2e/outcome"
 	"guardring/e2e/rig"
 	"guardring/e2e/tornet"
 )
@@ -32,8 +33,8 @@ type stage struct {
 	rig     *rig.Rig
 	echo    *tornet.Echo
 	clients map[string]*tornet.Client
-	witness map[string]*witness
-	traffic map[string]*traffic
+	witness map[string]*outcome.Witness
+	traffic map[string]*outcome.Traffic
 	planted map[string][]string // fingerprints, by gateway
 	common  string
 	rivals  []string
@@ -45,8 +46,8 @@ func (s *stage) say(format string, args ...any) {
 }
 
 func run(ctx context.Context, cfg config) (err error) {
-	s := &stage{cfg: cfg, began: time.Now(), clients: map[string]*tornet.Client{}, witness: map[string]*witness{},
-		traffic: map[string]*traffic{}, planted: map[string][]string{}, rivals: gatewayNames[:2], seconds: map[string]int{}}
+	s := &stage{cfg: cfg, began: time.Now(), clients: map[string]*tornet.Client{}, witness: map[string]*outcome.Witness{},
+		traffic: map[string]*outcome.Traffic{}, planted: map[string][]string{}, rivals: gatewayNames[:2], seconds: map[string]int{}}
 	defer func() { err = errors.Join(err, s.stop()) }()
 	starting, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -56,8 +57,8 @@ func run(ctx context.Context, cfg config) (err error) {
 	users, stopUsers := context.WithCancel(ctx)
 	defer stopUsers()
 	for _, name := range gatewayNames {
-		s.traffic[name] = &traffic{}
-		go s.traffic[name].run(users, s.clients[name], s.echo.Addr())
+		s.traffic[name] = &outcome.Traffic{}
+		go s.traffic[name].Run(users, s.clients[name], s.echo.Addr())
 	}
 	before, err := s.before(starting)
 	if err != nil {
@@ -139,24 +140,24 @@ func (s *stage) startTors(ctx context.Context) (err error) {
 }
 
 // before waits until every client carries streams over its planted guards, and has written its state file.
-func (s *stage) before(ctx context.Context) (snapshot, error) {
+func (s *stage) before(ctx context.Context) (outcome.Snapshot, error) {
 	s.say("waiting until each carries requests through its planted guards")
-	out := snapshot{}
+	out := outcome.Snapshot{}
 	for _, name := range gatewayNames {
 		planted := s.planted[name]
 		v, err := oracle.Await(ctx, s.clients[name], "use of the planted guards", func(v oracle.View) bool {
-			done, _, _ := s.traffic[name].counts()
+			done, _, _ := s.traffic[name].Counts()
 			if !oracle.AllIn(v.InUse, planted) {
 				_ = oracle.CloseStrays(s.clients[name], planted) // the next look tells whether they are gone
 			}
 			return done > 0 && slices.Equal(v.Primary, planted) && slices.Contains(v.InUse, planted[0]) && oracle.AllIn(v.InUse, planted) && len(v.Sample) >= 3
 		})
 		if err != nil {
-			_, _, last := s.traffic[name].counts()
+			_, _, last := s.traffic[name].Counts()
 			return nil, errors.Join(err, last)
 		}
 		out[name] = v
-		if s.witness[name], err = newWitness(ctx, s.clients[name], s.common); err != nil {
+		if s.witness[name], err = outcome.NewWitness(ctx, s.clients[name], s.common); err != nil {
 			return nil, err
 		}
 	}
@@ -164,7 +165,7 @@ func (s *stage) before(ctx context.Context) (snapshot, error) {
 }
 
 // work runs guardring and waits for the outcome.
-func (s *stage) work(ctx context.Context, before snapshot) (report, error) {
+func (s *stage) work(ctx context.Context, before outcome.Snapshot) (report, error) {
 	s.say("starting guardring run (policy %s) and three guardring-guest run", s.cfg.policy)
 	s.say("  (delay and budgets are switched off here: a used guard is moved at once, so that you see it move;")
 	s.say("  by default that waits for 10 minutes to 6 hours, because your network provider sees the change)")
@@ -179,9 +180,9 @@ func (s *stage) work(ctx context.Context, before snapshot) (report, error) {
 			return report{}, err
 		}
 	}
-	judge, settled := judgeDisjoint, settle
+	judge, settled := outcome.Disjoint, settle
 	if s.cfg.policy == "observe" {
-		judge, settled = judgeUnchanged, settleObserve
+		judge, settled = outcome.Unchanged, settleObserve
 	}
 	after, faults, err := s.await(working, before, judge, settled)
 	if err != nil {
@@ -192,7 +193,7 @@ func (s *stage) work(ctx context.Context, before snapshot) (report, error) {
 		return report{}, err
 	}
 	printMatrix(os.Stdout, "after guardring", after, s.net, s.cfg.colour)
-	r := report{Policy: s.cfg.policy, Faults: faults, Common: s.common, Changed: changed(before, after),
+	r := report{Policy: s.cfg.policy, Faults: faults, Common: s.common, Changed: outcome.Changed(before, after),
 		Before: reportGuards(before), After: reportGuards(after), Status: raw,
 		Coordinator: coordinator{Epoch: status.Epoch, Term: status.Term}}
 	s.seconds["work"] = int(time.Since(started).Seconds())
@@ -208,13 +209,13 @@ func (s *stage) work(ctx context.Context, before snapshot) (report, error) {
 }
 
 // await looks at the Tors until the judge has found nothing wrong for as long as settled, or ctx ends; then it returns the last faults.
-func (s *stage) await(ctx context.Context, before snapshot, judge func(before, after snapshot, rivals []string, common string) []string,
-	settled time.Duration) (snapshot, []string, error) {
+func (s *stage) await(ctx context.Context, before outcome.Snapshot, judge func(before, after outcome.Snapshot, rivals []string, common string) []string,
+	settled time.Duration) (outcome.Snapshot, []string, error) {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	var rightSince, said time.Time
 	for {
-		after := snapshot{}
+		after := outcome.Snapshot{}
 		for _, name := range gatewayNames {
 			v, err := oracle.Look(s.clients[name])
 			if err != nil {
@@ -273,17 +274,17 @@ func (s *stage) unreported(ctx context.Context) []string {
 }
 
 // sum adds up what it cost. Circuits are counted by the moved gateways' Tors.
-func (s *stage) sum(before, after snapshot, sight time.Time) cost {
-	c := cost{GuardsChanged: lost(before, after)}
-	for _, name := range changed(before, after) {
-		ended, last, left := s.witness[name].since(sight)
+func (s *stage) sum(before, after outcome.Snapshot, sight time.Time) cost {
+	c := cost{GuardsChanged: outcome.Lost(before, after)}
+	for _, name := range outcome.Changed(before, after) {
+		ended, last, left := s.witness[name].Since(sight)
 		c.CircuitsClosed += ended
 		if ended > 0 && left == 0 {
 			c.FirstSightToGone = max(c.FirstSightToGone, last.Sub(sight).Milliseconds())
 		}
 	}
 	for _, t := range s.traffic {
-		done, failed, _ := t.counts()
+		done, failed, _ := t.Counts()
 		c.Requests += done
 		c.RequestsFailed += failed
 	}
@@ -323,7 +324,7 @@ func (s *stage) hold(ctx context.Context) {
 func (s *stage) stop() error {
 	var errs []error
 	for _, w := range s.witness {
-		w.ctl.Close()
+		w.Close()
 	}
 	if s.rig != nil {
 		errs = append(errs, s.rig.Stop())

@@ -179,7 +179,7 @@ func Primary(c *tornet.Client) ([]string, error) {
 
 // Sample reads the default selection's guards from the state file, in sampled order.
 func Sample(c *tornet.Client) ([]Sampled, error) {
-	b, err := os.ReadFile(c.StateFile())
+	b, err := c.ReadState()
 	if err != nil {
 		return nil, err
 	}

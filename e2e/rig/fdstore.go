@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -18,8 +19,9 @@ import (
 // FDStore emulates a service manager's descriptor store (sd_notify(3), "FDSTORE=1"): it takes descriptors with their names, closes a
 // barrier's descriptor once everything before it is stored, and hands all of them to the next start.
 type FDStore struct {
-	conn *net.UnixConn
-	path string
+	conn  *net.UnixConn
+	path  string
+	ready chan struct{} // a READY=1 that nobody has waited for yet
 
 	mu    sync.Mutex
 	names []string
@@ -28,7 +30,7 @@ type FDStore struct {
 
 // NewFDStore listens on a notify socket in dir.
 func NewFDStore(dir string) (*FDStore, error) {
-	s := &FDStore{path: filepath.Join(dir, "notify")}
+	s := &FDStore{path: filepath.Join(dir, "notify"), ready: make(chan struct{}, 1)}
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: s.path, Net: "unixgram"})
 	if err != nil {
 		return nil, err
@@ -67,6 +69,12 @@ func (s *FDStore) take(message string, fds []int) {
 			fields[k] = v
 		}
 	}
+	if fields["READY"] == "1" {
+		select {
+		case s.ready <- struct{}{}:
+		default:
+		}
+	}
 	name := fields["FDNAME"]
 	switch {
 	case fields["FDSTORE"] == "1":
@@ -85,6 +93,18 @@ func (s *FDStore) take(message string, fds []int) {
 	}
 	for _, fd := range fds { // a barrier's
 		syscall.Close(fd)
+	}
+}
+
+// AwaitReady waits until the server that was started last, p, has said that it is ready.
+func (s *FDStore) AwaitReady(ctx context.Context, p *tornet.Process) error {
+	select {
+	case <-s.ready:
+		return nil
+	case <-p.Done():
+		return fmt.Errorf("the server ended at start: %w", p.Err())
+	case <-ctx.Done():
+		return fmt.Errorf("the server does not become ready: %w", ctx.Err())
 	}
 }
 

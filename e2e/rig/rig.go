@@ -166,11 +166,11 @@ func (r *Rig) StartHost(ctx context.Context, env ...string) (*tornet.Process, er
 	if err != nil {
 		return nil, err
 	}
-	return p, r.awaitStatus(ctx, p)
+	return p, r.AwaitActing(ctx, p)
 }
 
-// awaitStatus tries status until the host answers, has ended, or ctx has.
-func (r *Rig) awaitStatus(ctx context.Context, p *tornet.Process) error {
+// AwaitActing tries status until a coordinator acts, the process p has ended, or ctx has.
+func (r *Rig) AwaitActing(ctx context.Context, p *tornet.Process) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {

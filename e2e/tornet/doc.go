@@ -1,5 +1,6 @@
 // Package tornet runs a private Tor network on loopback: three directory authorities, guards, exits, and clients with
-// control sockets. Nothing in it talks to an address outside 127.0.0.0/8 and ::1.
+// control sockets. Nothing in it talks to an address outside 127.0.0.0/8 and ::1, or, if Config.Routable is set, outside the caller's network
+// namespace.
 //
 // It exists so that tests and the demo meet real Tors. Its control client is its own and small: an oracle that used the
 // code under test would prove nothing.

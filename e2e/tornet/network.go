@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -32,6 +33,9 @@ type Config struct {
 	SameSubnet [][]int
 	// IPv6 are the numbers of the guards that also listen on ::1.
 	IPv6 []int
+	// Routable gives relays addresses in 10.0.0.0/8 on the loopback interface, which a VM's connections can come to: its own 127.0.0.0/8
+	// stays inside it. Only in a network namespace of the caller's own, as root: the addresses are added to its interface.
+	Routable bool
 	// OtherPort are the numbers of the guards whose ORPort is one above everybody else's: for firewalls by port.
 	OtherPort []int
 	// Progress is told what is being waited for; nil for silence.
@@ -114,6 +118,11 @@ func (n *Network) start(ctx context.Context) error {
 		return err
 	}
 	addresses := n.addresses(len(names))
+	if n.cfg.Routable {
+		if err := addAddresses(ctx, addresses); err != nil {
+			return err
+		}
+	}
 	port, err := freePort(addresses)
 	if err != nil {
 		return err
@@ -158,16 +167,30 @@ func (n *Network) start(ctx context.Context) error {
 // addresses gives node i a /16 of its own, but where SameSubnet says otherwise. Tor hands out 127.192.0.0/10 as virtual addresses, so i
 // stays below 180.
 func (n *Network) addresses(nodes int) []string {
+	first := 127
+	if n.cfg.Routable {
+		first = 10
+	}
 	out := make([]string, nodes)
 	for i := range out {
-		out[i] = fmt.Sprintf("127.%d.0.1", 10+i)
+		out[i] = fmt.Sprintf("%d.%d.0.1", first, 10+i)
 	}
 	for _, group := range n.cfg.SameSubnet {
 		for k, g := range group {
-			out[authorities+g] = fmt.Sprintf("127.%d.%d.1", 10+authorities+group[0], k)
+			out[authorities+g] = fmt.Sprintf("%d.%d.%d.1", first, 10+authorities+group[0], k)
 		}
 	}
 	return out
+}
+
+// addAddresses gives the loopback interface the addresses; one that it has is no error.
+func addAddresses(ctx context.Context, addresses []string) error {
+	for _, a := range addresses {
+		if out, err := exec.CommandContext(ctx, "ip", "address", "replace", a+"/32", "dev", "lo").CombinedOutput(); err != nil {
+			return fmt.Errorf("add %s to the loopback interface: %w: %s", a, err, out)
+		}
+	}
+	return nil
 }
 
 // freePort finds a port p below the ephemeral range where p and p+1 are free on every node's address, and the following

@@ -22,6 +22,9 @@ type Tor struct {
 	// Dir holds torrc, the data directory and the logs.
 	Dir string
 
+	// state reads the state file of a Tor that runs elsewhere; nil: it is here.
+	state func() ([]byte, error)
+
 	mu   sync.Mutex
 	proc *Process
 	ctl  *Control
@@ -118,6 +121,10 @@ func (t *Tor) Start(ctx context.Context) error {
 func (t *Tor) dial(ctx context.Context) (*Control, error) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
+	var ended <-chan struct{}
+	if t.proc != nil {
+		ended = t.proc.Done()
+	}
 	for {
 		ctl, err := DialControl(ctx, t.ControlSocket(), t.CookieFile())
 		if err == nil {
@@ -125,7 +132,7 @@ func (t *Tor) dial(ctx context.Context) (*Control, error) {
 		}
 		select {
 		case <-tick.C:
-		case <-t.proc.Done():
+		case <-ended:
 			return nil, fmt.Errorf("tor ended at start: %w: %s", t.proc.Err(), t.lastWords())
 		case <-ctx.Done():
 			return nil, errors.Join(err, ctx.Err())
@@ -159,10 +166,10 @@ func (t *Tor) Stop() error {
 func (t *Tor) Kill() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.hangUp()
 	if t.proc == nil {
 		return nil
 	}
-	t.hangUp()
 	return t.proc.Kill()
 }
 
@@ -179,6 +186,14 @@ func (t *Tor) HUP() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.proc.Signal(syscall.SIGHUP)
+}
+
+// ReadState reads the state file.
+func (t *Tor) ReadState() ([]byte, error) {
+	if t.state != nil {
+		return t.state()
+	}
+	return os.ReadFile(t.StateFile())
 }
 
 // Log reads the log at level notice.

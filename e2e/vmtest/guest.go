@@ -36,6 +36,10 @@ type Options struct {
 	Files []File
 	// Network is a network card behind QEMU's user-mode network; nil for none.
 	Network *Network
+	// Keep are folders of the guest that outlive its machine: they lie on a disk, and begin as Files have them.
+	Keep []string
+	// Ports are virtio-serial ports, /dev/virtio-ports/NAME in the guest, that lead into files of the guest's Dir with the same names.
+	Ports []string
 	// CommandLine and QEMU are more options of the kernel and of QEMU.
 	CommandLine string
 	QEMU        []string
@@ -90,6 +94,11 @@ func (k *Kit) Boot(ctx context.Context, o Options) (*Guest, error) {
 	if err := g.writeInitrd(); err != nil {
 		return nil, err
 	}
+	if len(o.Keep) > 0 {
+		if err := makeDisk(ctx, g.file("disk")); err != nil {
+			return nil, err
+		}
+	}
 	k.mu.Lock()
 	k.guests = append(k.guests, g)
 	k.mu.Unlock()
@@ -117,7 +126,7 @@ func (g *Guest) writeInitrd() error {
 	if _, err := out.Write(make([]byte, -n&511)); err != nil { // an archive begins at a multiple of four
 		return err
 	}
-	return writeArchive(out, nil, g.opts.Files)
+	return writeArchive(out, g.opts.Files)
 }
 
 // Start starts QEMU and waits until the guest answers. Preconditions: it does not run.
@@ -290,6 +299,12 @@ func (g *Guest) WriteFile(ctx context.Context, path string, data []byte, mode os
 	return err
 }
 
+// ReadFile reads a file of the guest.
+func (g *Guest) ReadFile(ctx context.Context, path string) ([]byte, error) {
+	reply, err := g.ask(ctx, errand.Request{Read: path})
+	return reply.Stdout, err
+}
+
 // Pass has connections to a TCP address in the guest joined with a unix socket in it, for as long as the guest runs.
 func (g *Guest) Pass(ctx context.Context, listen, socket string) error {
 	_, err := g.ask(ctx, errand.Request{Listen: listen, Target: socket})
@@ -308,7 +323,7 @@ func (g *Guest) ask(ctx context.Context, r errand.Request) (errand.Reply, error)
 		g.mu.Lock()
 		delete(g.waiting, r.Token)
 		g.mu.Unlock()
-		return errand.Reply{}, fmt.Errorf("guest %s: %s%s%s: %w", g.Name, strings.Join(r.Argv, " "), r.Write, r.Listen, err)
+		return errand.Reply{}, fmt.Errorf("guest %s: %s%s%s: %w", g.Name, strings.Join(r.Argv, " "), r.Read, r.Write+r.Listen, err)
 	}
 	if out == nil {
 		return fail(errors.New("it does not run"))

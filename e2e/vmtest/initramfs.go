@@ -17,11 +17,12 @@ import (
 type File struct {
 	// Path is absolute; the folders above it are made.
 	Path string
-	// Source is a file of this machine, which is read; or Data is the content; or Link is a symbolic link's target.
+	// Source is a file of this machine, which is read; or Data is the content; or Link is a symbolic link's target; or it is a Folder.
 	Source string
 	Data   []byte
 	Link   string
-	// Mode are the permissions; 0 is 0644, and for a Source its own.
+	Folder bool
+	// Mode are the permissions; 0 is 0644, for a Source its own, for a folder 0755. Of the special bits only the sticky one counts.
 	Mode os.FileMode
 	// UID and GID are the owner.
 	UID, GID int
@@ -34,21 +35,17 @@ type archive struct {
 }
 
 // writeArchive writes files, in their order; folders that are missing are made on the way.
-func writeArchive(w io.Writer, folders []File, files []File) error {
+func writeArchive(w io.Writer, files []File) error {
 	a := archive{w: cpio.NewWriter(w), done: map[string]bool{"/": true}}
-	for _, f := range folders {
-		if err := a.parents(f.Path); err != nil {
-			return err
-		}
-		if err := a.folder(f); err != nil {
-			return err
-		}
-	}
 	for _, f := range files {
 		if err := a.parents(f.Path); err != nil {
 			return err
 		}
-		if err := a.file(f); err != nil {
+		write := a.file
+		if f.Folder {
+			write = a.folder
+		}
+		if err := write(f); err != nil {
 			return fmt.Errorf("%s: %w", f.Path, err)
 		}
 	}
@@ -63,13 +60,19 @@ func (a *archive) parents(name string) error {
 	if err := a.parents(dir); err != nil {
 		return err
 	}
-	return a.folder(File{Path: dir, Mode: 0o755})
+	return a.folder(File{Path: dir})
 }
 
 func (a *archive) folder(f File) error {
 	a.done[path.Clean(f.Path)] = true
-	return a.w.WriteHeader(&cpio.Header{Name: strings.TrimPrefix(f.Path, "/"), Mode: cpio.TypeDir | cpio.FileMode(f.Mode.Perm()|f.Mode&os.ModeSticky>>11),
-		Uid: f.UID, Guid: f.GID, Links: 2})
+	mode := cpio.FileMode(f.Mode.Perm())
+	if mode == 0 {
+		mode = 0o755
+	}
+	if f.Mode&os.ModeSticky != 0 {
+		mode |= cpio.ModeSticky
+	}
+	return a.w.WriteHeader(&cpio.Header{Name: strings.TrimPrefix(f.Path, "/"), Mode: cpio.TypeDir | mode, Uid: f.UID, Guid: f.GID, Links: 2})
 }
 
 func (a *archive) file(f File) error {

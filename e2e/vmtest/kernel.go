@@ -25,6 +25,17 @@ func (k kernel) image() string { return filepath.Join(k.root, "boot", "vmlinuz-"
 
 func (k kernel) moduleDir() string { return filepath.Join(k.root, "lib/modules", k.version) }
 
+// FetchKernel makes sure that the newest cloud kernel is in the cache. Prepare does so, too, but may be called where no package mirror
+// can be reached.
+func FetchKernel(ctx context.Context, cacheDir string) error {
+	cache, err := filepath.Abs(cacheDir)
+	if err != nil {
+		return err
+	}
+	_, err = findKernel(ctx, cache)
+	return err
+}
+
 // findKernel returns the newest cloud kernel, unpacked below dir. A second process waits for the first.
 func findKernel(ctx context.Context, dir string) (kernel, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {

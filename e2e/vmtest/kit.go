@@ -27,9 +27,9 @@ type Config struct {
 	Log func(format string, args ...any)
 }
 
-// baseModules are in every guest: what rc.sh loads, the ways to a PCI device from user space, and the packet filter.
+// baseModules are in every guest: what rc.sh loads, a disk, the ways to a PCI device from user space, and the packet filter.
 var baseModules = []string{"virtio_pci", "virtio_console", "virtio_rng", "virtio_net",
-	"vfio-pci", "vfio_iommu_type1", "uio_pci_generic", "nf_tables"}
+	"virtio_blk", "vfio-pci", "vfio_iommu_type1", "uio_pci_generic", "nf_tables"}
 
 // Kit has what guests are made of. Its methods may be called by several goroutines.
 type Kit struct {
@@ -107,15 +107,15 @@ func (k *Kit) makeBase(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	folders := []File{{Path: "/tmp", Mode: 0o777}, {Path: "/root", Mode: 0o700}}
-	for _, d := range []string{"/proc", "/sys", "/dev", "/run", "/var/lib", "/var/log", "/etc"} {
-		folders = append(folders, File{Path: d, Mode: 0o755})
+	folders := []File{{Path: "/tmp", Folder: true, Mode: os.ModeSticky | 0o777}, {Path: "/root", Folder: true, Mode: 0o700}}
+	for _, d := range []string{"/proc", "/sys", "/dev", "/run", "/disk", "/var/lib", "/var/log", "/etc"} {
+		folders = append(folders, File{Path: d, Folder: true})
 	}
 	out, err := os.Create(k.base)
 	if err != nil {
 		return err
 	}
-	return errors.Join(writeArchive(out, folders, slices.Concat(files, k.cfg.Files)), out.Close())
+	return errors.Join(writeArchive(out, slices.Concat(folders, files, k.cfg.Files)), out.Close())
 }
 
 func (k *Kit) baseFiles(inside string) ([]File, error) {

@@ -2,11 +2,13 @@ package vmtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"guardring/e2e/tornet"
@@ -100,6 +102,13 @@ func (g *Guest) args(ctx context.Context) []string {
 		"-chardev", "socket,id=qmp,path="+g.file("qmp"), "-mon", "chardev=qmp,mode=control",
 		"-device", "virtio-rng-pci", "-device", "virtio-serial-pci",
 		"-chardev", "socket,id=errand,path="+g.file("errand"), "-device", "virtserialport,chardev=errand,name="+errandPort)
+	for i, name := range o.Ports {
+		args = append(args, "-chardev", fmt.Sprintf("file,id=port%d,append=on,path=%s", i, g.file(name)),
+			"-device", fmt.Sprintf("virtserialport,chardev=port%d,name=%s", i, name))
+	}
+	if len(o.Keep) > 0 {
+		args = append(args, "-drive", "if=none,id=disk,format=raw,file="+g.file("disk"), "-device", "virtio-blk-pci,drive=disk")
+	}
 	if o.Region != "" {
 		args = append(args, "-chardev", "socket,id=region,path="+o.Region,
 			"-device", "ivshmem-doorbell,chardev=region,vectors=2,addr=0x10")
@@ -119,8 +128,26 @@ func (g *Guest) commandLine() string {
 	if n := g.opts.Network; n != nil {
 		line += fmt.Sprintf(" vm.address=%s.15/24 vm.router=%[1]s.2", n.prefix())
 	}
+	if len(g.opts.Keep) > 0 {
+		line += " vm.keep=" + strings.Join(g.opts.Keep, ",")
+	}
 	if g.opts.CommandLine != "" {
 		line += " " + g.opts.CommandLine
 	}
 	return line
+}
+
+// diskSize is that of a guest's disk, a sparse file.
+const diskSize = 64 << 20
+
+// makeDisk makes an empty file system in a file.
+func makeDisk(ctx context.Context, file string) error {
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Truncate(diskSize), f.Close()); err != nil {
+		return err
+	}
+	return in(ctx, filepath.Dir(file), "mke2fs", "-q", "-t", "ext4", file)
 }

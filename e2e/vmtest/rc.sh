@@ -17,10 +17,26 @@ for p in /sys/class/virtio-ports/*; do
 	ln -sf "/dev/${p##*/}" "/dev/virtio-ports/$(cat "$p/name")"
 done
 
+# Folders on the disk begin as they are here.
+keep() {
+	modprobe virtio_blk
+	mount -t ext4 /dev/vda /disk
+	for d in $(echo "$1" | tr , ' '); do
+		if [ ! -e "/disk$d" ]; then
+			mkdir -p "/disk${d%/*}" "$d"
+			cp -a "$d" "/disk$d.new"
+			sync
+			mv "/disk$d.new" "/disk$d"
+		fi
+		mount --bind "/disk$d" "$d"
+	done
+}
+
 ip link set lo up
 for word in $(cat /proc/cmdline); do
 	case "$word" in
 	vm.name=*) hostname "${word#*=}" ;;
+	vm.keep=*) keep "${word#*=}" ;;
 	vm.address=*) ip link set eth0 up && ip address add "${word#*=}" dev eth0 ;;
 	vm.router=*) ip route add default via "${word#*=}" ;;
 	esac

@@ -17,7 +17,7 @@ import (
 // Port is the virtio-serial port's name.
 const Port = "org.guardring.errand"
 
-// Request asks for one thing: to run Argv, to write Write, or to pass on TCP connections from Listen to Target.
+// Request asks for one thing: to run Argv, to write Write, to read Read, or to pass on TCP connections from Listen to Target.
 type Request struct {
 	Token uint64 `json:"token"`
 	// Argv is a command; Stdin is what it reads.
@@ -27,6 +27,8 @@ type Request struct {
 	Write string `json:"write,omitempty"`
 	Data  []byte `json:"data,omitempty"`
 	Mode  uint32 `json:"mode,omitempty"`
+	// Read is a file whose content is returned as Stdout.
+	Read string `json:"read,omitempty"`
 	// Listen is a TCP address in the guest whose connections go to the unix socket Target.
 	Listen string `json:"listen,omitempty"`
 	Target string `json:"target,omitempty"`

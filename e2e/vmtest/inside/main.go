@@ -86,6 +86,11 @@ func do(ctx context.Context, r errand.Request) errand.Reply {
 		return run(ctx, r)
 	case r.Write != "":
 		err = write(r)
+	case r.Read != "":
+		var b []byte
+		if b, err = os.ReadFile(r.Read); err == nil {
+			return errand.Reply{Stdout: b}
+		}
 	case r.Listen != "":
 		err = pass(r.Listen, r.Target)
 	default:

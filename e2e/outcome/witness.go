@@ -1,4 +1,4 @@
-package main
+package outcome
 
 import (
 	"context"
@@ -12,8 +12,8 @@ import (
 	"guardring/e2e/tornet"
 )
 
-// witness listens to one Tor's CIRC events and remembers when circuits through a guard ended.
-type witness struct {
+// Witness listens to one Tor's CIRC events and remembers when circuits through a guard ended.
+type Witness struct {
 	ctl *tornet.Control
 
 	mu   sync.Mutex
@@ -21,13 +21,13 @@ type witness struct {
 	ends []time.Time
 }
 
-// newWitness watches circuits whose first hop is guard, on a control connection of its own.
-func newWitness(ctx context.Context, c *tornet.Client, guard string) (*witness, error) {
+// NewWitness watches circuits whose first hop is guard, on a control connection of its own.
+func NewWitness(ctx context.Context, c *tornet.Client, guard string) (*Witness, error) {
 	ctl, err := tornet.DialControl(ctx, c.ControlSocket(), c.CookieFile())
 	if err != nil {
 		return nil, err
 	}
-	w := &witness{ctl: ctl, open: map[string]bool{}}
+	w := &Witness{ctl: ctl, open: map[string]bool{}}
 	ev, _ := ctl.Events()
 	if _, err := ctl.Do("SETEVENTS CIRC"); err != nil {
 		ctl.Close()
@@ -51,8 +51,11 @@ func newWitness(ctx context.Context, c *tornet.Client, guard string) (*witness, 
 	return w, nil
 }
 
+// Close ends the connection.
+func (w *Witness) Close() error { return w.ctl.Close() }
+
 // note takes the words of a circuit's line: ID, status, path, flags.
-func (w *witness) note(f []string, guard string) {
+func (w *Witness) note(f []string, guard string) {
 	if len(f) < 2 {
 		return
 	}
@@ -74,9 +77,9 @@ func (w *witness) note(f []string, guard string) {
 	}
 }
 
-// since counts the circuits through the guard that ended after t, and says when the last one did. left counts those
+// Since counts the circuits through the guard that ended after t, and says when the last one did. left counts those
 // that are still there.
-func (w *witness) since(t time.Time) (ended int, last time.Time, left int) {
+func (w *Witness) Since(t time.Time) (ended int, last time.Time, left int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, e := range w.ends {
@@ -88,19 +91,19 @@ func (w *witness) since(t time.Time) (ended int, last time.Time, left int) {
 	return ended, last, len(w.open)
 }
 
-// traffic makes short requests through one client, one after another, as somebody who reads does.
-type traffic struct {
+// Traffic makes short requests through one client, one after another, as somebody who reads does.
+type Traffic struct {
 	mu           sync.Mutex
 	done, failed int
 	lastError    error
 }
 
-// run makes a request every half second until ctx ends.
-func (t *traffic) run(ctx context.Context, c *tornet.Client, target *net.TCPAddr) {
+// Run makes a request every half second until ctx ends.
+func (t *Traffic) Run(ctx context.Context, c *tornet.Client, target *net.TCPAddr) {
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		err := request(ctx, c, target)
+		err := Request(ctx, c, target)
 		if ctx.Err() != nil {
 			return
 		}
@@ -119,7 +122,8 @@ func (t *traffic) run(ctx context.Context, c *tornet.Client, target *net.TCPAddr
 	}
 }
 
-func request(ctx context.Context, c *tornet.Client, target *net.TCPAddr) error {
+// Request makes one request: a stream to the echo service, a line, its echo.
+func Request(ctx context.Context, c *tornet.Client, target *net.TCPAddr) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	conn, err := c.Dial(ctx, target, "reader")
@@ -130,7 +134,8 @@ func request(ctx context.Context, c *tornet.Client, target *net.TCPAddr) error {
 	return tornet.Ping(conn)
 }
 
-func (t *traffic) counts() (done, failed int, last error) {
+// Counts says how many requests were made, how many of them failed, and why the last one did.
+func (t *Traffic) Counts() (done, failed int, last error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.done, t.failed, t.lastError

@@ -1,4 +1,8 @@
-package main
+// Package outcome judges what several gateways' Tors show before and after guardring has worked, and makes the traffic that they
+// carry meanwhile.
+//
+// Trust: it goes by the oracle's views, hence by Tor; guardring's own word has no part in it.
+package outcome
 
 import (
 	"fmt"
@@ -8,10 +12,11 @@ import (
 	"guardring/e2e/oracle"
 )
 
-// snapshot is what Tor shows of every gateway at one moment, by gateway name.
-type snapshot map[string]oracle.View
+// Snapshot is what Tor shows of every gateway at one moment, by gateway name.
+type Snapshot map[string]oracle.View
 
-func (s snapshot) names() []string {
+// Names are the gateways, sorted.
+func (s Snapshot) Names() []string {
 	var out []string
 	for n := range s {
 		out = append(out, n)
@@ -20,8 +25,8 @@ func (s snapshot) names() []string {
 	return out
 }
 
-// held is what must be disjoint: primary or in use.
-func held(v oracle.View) []string {
+// Held is what must be disjoint: primary or in use.
+func Held(v oracle.View) []string {
 	out := slices.Clone(v.Primary)
 	for _, fp := range v.InUse {
 		if !slices.Contains(out, fp) {
@@ -31,10 +36,10 @@ func held(v oracle.View) []string {
 	return out
 }
 
-// changed lists the gateways whose primaries differ, in order or in membership.
-func changed(before, after snapshot) []string {
+// Changed lists the gateways whose primaries differ, in order or in membership.
+func Changed(before, after Snapshot) []string {
 	var out []string
-	for _, n := range before.names() {
+	for _, n := range before.Names() {
 		if !slices.Equal(before[n].Primary, after[n].Primary) {
 			out = append(out, n)
 		}
@@ -42,8 +47,8 @@ func changed(before, after snapshot) []string {
 	return out
 }
 
-// lost counts the primaries that gateways no longer have.
-func lost(before, after snapshot) int {
+// Lost counts the primaries that gateways no longer have.
+func Lost(before, after Snapshot) int {
 	k := 0
 	for n := range before {
 		for _, fp := range before[n].Primary {
@@ -55,21 +60,21 @@ func lost(before, after snapshot) int {
 	return k
 }
 
-// judgeDisjoint says what is wrong with the outcome of policy disjoint; nothing when it is right. rivals are the two
+// Disjoint says what is wrong with the outcome of policy disjoint; nothing when it is right. rivals are the two
 // gateways that shared common.
-func judgeDisjoint(before, after snapshot, rivals []string, common string) []string {
+func Disjoint(before, after Snapshot, rivals []string, common string) []string {
 	var faults []string
-	names := before.names()
+	names := before.Names()
 	for i, a := range names {
 		for _, b := range names[i+1:] {
-			for _, fp := range held(after[a]) {
-				if slices.Contains(held(after[b]), fp) {
+			for _, fp := range Held(after[a]) {
+				if slices.Contains(Held(after[b]), fp) {
 					faults = append(faults, fmt.Sprintf("%s and %s both hold %s", a, b, fp[:8]))
 				}
 			}
 		}
 	}
-	moved := changed(before, after)
+	moved := Changed(before, after)
 	if len(moved) != 1 || !slices.Contains(rivals, moved[0]) {
 		faults = append(faults, fmt.Sprintf("changed gateways are %v, not exactly one of %v", moved, rivals))
 	}
@@ -79,10 +84,10 @@ func judgeDisjoint(before, after snapshot, rivals []string, common string) []str
 	return faults
 }
 
-// judgeUnchanged says what is wrong when nothing may have changed.
-func judgeUnchanged(before, after snapshot, rivals []string, common string) []string {
+// Unchanged says what is wrong when nothing may have changed.
+func Unchanged(before, after Snapshot, rivals []string, common string) []string {
 	var faults []string
-	for _, n := range changed(before, after) {
+	for _, n := range Changed(before, after) {
 		faults = append(faults, n+" has other primary guards than before")
 	}
 	for _, n := range rivals {
@@ -90,7 +95,7 @@ func judgeUnchanged(before, after snapshot, rivals []string, common string) []st
 			faults = append(faults, n+" has left the common guard")
 		}
 	}
-	for _, n := range before.names() {
+	for _, n := range before.Names() {
 		faults = append(faults, keptOrder(n, before[n], after[n], "")...)
 	}
 	return faults

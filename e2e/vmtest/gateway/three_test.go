@@ -1,0 +1,53 @@
+//go:build e2e
+
+package gateway_test
+
+import (
+	"os"
+	"testing"
+)
+
+// TestThreeGateways is the main job with real machines: three guests, a common guard planted in two of them. Tor itself, asked from
+// outside, shows disjoint guards and exactly the due change; the orders came by interrupt.
+func TestThreeGateways(t *testing.T) {
+	all := map[string]setting{"updates": byVFIO, "browsing": byVFIO, "apps": byVFIO}
+	s := open(t, all)
+	before := map[string]int{}
+	for _, name := range names {
+		before[name] = s.interrupts(name)
+	}
+	s.work(all)
+	st := s.status()
+	rung := 0
+	for _, name := range names {
+		n := s.interrupts(name) - before[name]
+		t.Logf("%s: %d interrupts from the device", name, n)
+		rung += n
+	}
+	t.Logf("the coordinator has rung %d doorbells", st.Doorbells)
+	if st.Doorbells == 0 || rung == 0 {
+		t.Errorf("%d doorbells rung, %d interrupts: no doorbell was used", st.Doorbells, rung)
+	}
+}
+
+// TestPolling is the same with guests that have no IOMMU.
+func TestPolling(t *testing.T) {
+	all := map[string]setting{"updates": byPolling, "browsing": byPolling, "apps": byPolling}
+	open(t, all).work(all)
+}
+
+// TestMixedGateways has one of each: VFIO, polling on q35, polling on the old PC, whose QEMU has no IOMMU to offer.
+func TestMixedGateways(t *testing.T) {
+	all := map[string]setting{"updates": byPolling, "browsing": byVFIO, "apps": onOldPC}
+	open(t, all).work(all)
+}
+
+func end(file string) string {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return err.Error()
+	}
+	return last(string(b), 3000)
+}
+
+func last(s string, n int) string { return s[max(0, len(s)-n):] }
