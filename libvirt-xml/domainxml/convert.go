@@ -1,6 +1,7 @@
 package domainxml
 
 import (
+	"encoding/xml"
 	"slices"
 	"strings"
 )
@@ -135,10 +136,11 @@ func deviceList(markup string) []string {
 // plain writes an element in one form whatever its text is: attributes sorted,
 // no space. keep says which elements below it are written.
 func (e *element) plain(b *strings.Builder, keep func(*element) bool) {
-	b.WriteString("<" + e.name.Space + " " + e.name.Local)
+	full := func(n xml.Name) string { return strings.TrimPrefix(n.Space+":"+n.Local, ":") }
+	b.WriteString("<" + full(e.name))
 	attrs := []string{}
 	for _, a := range e.attrs {
-		attrs = append(attrs, " "+a.Name.Space+" "+a.Name.Local+"='"+escape(a.Value)+"'")
+		attrs = append(attrs, " "+full(a.Name)+"='"+escape(a.Value)+"'")
 	}
 	slices.Sort(attrs)
 	b.WriteString(strings.Join(attrs, "") + ">" + escape(e.content()))

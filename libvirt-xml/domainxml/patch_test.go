@@ -1,13 +1,472 @@
 package domainxml_test
 
 import (
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"guardring/libvirt-xml/domainxml"
 )
+
+const socket = "/run/guardring/gateways/gw.sock"
+
+// variants are the ways to attach.
+var variants = map[string]domainxml.Attachment{
+	"plain":       {Gateway: "gw", ServerPath: socket},
+	"iso":         {Gateway: "gw", ServerPath: socket, ISO: "/var/lib/guardring/agent.iso"},
+	"polling":     {Gateway: "gw", ServerPath: socket, Polling: true},
+	"convert":     {Gateway: "gw", ServerPath: socket, Convert: true},
+	"convert-iso": {Gateway: "gw", ServerPath: socket, Convert: true, ISO: "/it's/a & b.iso"},
+}
+
+// corpus are domains as people have them: as libvirt prints them (a Whonix-Gateway
+// of today and one of 2015, virt-install's Debian 12, Debian 8, one with QEMU's own
+// arguments), and as only people and editors write them.
+func corpus(t testing.TB) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob("testdata/domains/*.xml")
+	if err != nil || len(files) < 8 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	all := map[string]string{}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[strings.TrimSuffix(filepath.Base(f), ".xml")] = string(b)
+	}
+	return all
+}
+
+// TestThereAndBack: whatever is attached, detach gives the same bytes.
+func TestThereAndBack(t *testing.T) {
+	for name, before := range corpus(t) {
+		for variant, a := range variants {
+			t.Run(name+"/"+variant, func(t *testing.T) {
+				p, err := a.Patch(before)
+				if err != nil {
+					t.Fatal(err)
+				}
+				thereAndBack(t, a, before, p)
+				valid(t, "patched", p.XML)
+				f, err := domainxml.Inspect(p.XML)
+				if err != nil {
+					t.Fatal(err)
+				}
+				q35 := f.Chipset == domainxml.Q35
+				if f.Gateway != "gw" || f.ServerPath != socket || f.Slot != p.Slot || f.Interrupts != (q35 && !a.Polling) || p.Interrupts != f.Interrupts || a.Convert && !q35 ||
+					slices.Contains(f.CDs, a.ISO) != (a.ISO != "") {
+					t.Errorf("patched: %+v", f)
+				}
+				if len(p.Notes) == 0 || !strings.Contains(p.Notes[0], "migration") {
+					t.Errorf("nothing is said of what stops working: %q", p.Notes)
+				}
+			})
+		}
+	}
+}
+
+// thereAndBack checks what must hold of every patch.
+func thereAndBack(t *testing.T, a domainxml.Attachment, before string, p domainxml.Patched) {
+	t.Helper()
+	if p.XML == before {
+		t.Fatal("nothing changed")
+	}
+	again, err := a.Patch(p.XML)
+	if err != nil || again.XML != p.XML || again.Slot != p.Slot || again.Interrupts != p.Interrupts {
+		t.Errorf("patched twice: %v\n%s", err, cmp.Diff(p.XML, again.XML))
+	}
+	back, err := domainxml.Unpatch(p.XML)
+	if err != nil || len(back.Notes) > 0 {
+		t.Fatalf("%v, notes %q", err, back.Notes)
+	}
+	if back.XML != before {
+		t.Errorf("not the same bytes (-before +after):\n%s", cmp.Diff(before, back.XML))
+	}
+	// libvirt writes documents anew: other space, other quotes, <x/> for <x></x>.
+	rewritten, err := domainxml.Unpatch(asLibvirt(t, p.XML))
+	if err != nil || len(rewritten.Notes) > 0 {
+		t.Fatalf("rewritten: %v, notes %q", err, rewritten.Notes)
+	}
+	if diff := cmp.Diff(asLibvirt(t, before), asLibvirt(t, rewritten.XML)); diff != "" {
+		t.Errorf("after a rewriting (-before +after):\n%s", diff)
+	}
+}
+
+// asLibvirt writes a document in one form, as libvirt does.
+func asLibvirt(t *testing.T, text string) string {
+	t.Helper()
+	d := xml.NewDecoder(strings.NewReader(text))
+	var b strings.Builder
+	var depth int
+	open := false // a start tag is not closed yet
+	end := func() {
+		if open {
+			b.WriteString(">")
+		}
+		open = false
+	}
+	prefixed := func(n xml.Name) string {
+		if n.Space != "" {
+			return n.Space + ":" + n.Local
+		}
+		return n.Local
+	}
+	leaf := false
+	for {
+		token, err := d.RawToken()
+		if err != nil {
+			return b.String() + "\n"
+		}
+		switch tok := token.(type) {
+		case xml.StartElement:
+			end()
+			fmt.Fprintf(&b, "\n%s<%s", strings.Repeat("  ", depth), prefixed(tok.Name))
+			for _, a := range tok.Attr {
+				b.WriteString(" " + prefixed(a.Name) + "='")
+				if err := xml.EscapeText(&b, []byte(a.Value)); err != nil {
+					t.Fatal(err)
+				}
+				b.WriteString("'")
+			}
+			depth++
+			open, leaf = true, true
+		case xml.EndElement:
+			depth--
+			switch {
+			case open:
+				b.WriteString("/>")
+				open = false
+			case leaf:
+				b.WriteString("</" + prefixed(tok.Name) + ">")
+			default:
+				fmt.Fprintf(&b, "\n%s</%s>", strings.Repeat("  ", depth), prefixed(tok.Name))
+			}
+			leaf = false
+		case xml.CharData:
+			if s := strings.TrimSpace(string(tok)); s != "" {
+				end()
+				if err := xml.EscapeText(&b, []byte(s)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+}
+
+// TestOnlyAdded: a patch without converting takes nothing away. What it sets
+// anew is in the record.
+func TestOnlyAdded(t *testing.T) {
+	allowed := map[string]int{ // lines that are replaced by another form
+		"commandline": 2, // the I/O APIC's driver and the IOMMU's attributes
+		"one-line":    1, // which is the whole document
+		"odd":         4, // <metadata/>, <features>, <iommu/> and <memballoon/>
+	}
+	for name, before := range corpus(t) {
+		p, err := variants["iso"].Patch(before)
+		if err != nil {
+			t.Fatal(err)
+		}
+		gone := 0
+		for i, line := range strings.Split(domainxml.Diff("a", before, "b", p.XML), "\n") {
+			if i > 3 && strings.HasPrefix(line, "-") {
+				gone++
+			}
+		}
+		if gone > allowed[name] {
+			t.Errorf("%s: %d lines gone, want at most %d:\n%s", name, gone, allowed[name], domainxml.Diff("a", before, "b", p.XML))
+		}
+	}
+}
+
+// TestDiffs keeps what an administrator is shown.
+func TestDiffs(t *testing.T) {
+	for name, variant := range map[string]string{"whonix-gateway": "iso", "jessie-i440fx": "plain", "commandline": "plain", "odd": "iso"} {
+		before := corpus(t)[name]
+		p, err := variants[variant].Patch(before)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := domainxml.Diff("before", before, "after", p.XML) + "notes: " + strings.Join(p.Notes, "\nnotes: ") + "\n"
+		path := filepath.Join("testdata", "diffs", name+".diff")
+		if *rewrite {
+			if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want), got); diff != "" {
+			t.Errorf("%s (-want +got; -rewrite writes it anew):\n%s", path, diff)
+		}
+	}
+}
 
 func TestDiffOfNothing(t *testing.T) {
 	if d := domainxml.Diff("a", "x\n", "b", "x\n"); d != "" {
 		t.Errorf("same texts differ: %q", d)
 	}
+}
+
+// changed returns a domain of the corpus with a piece of its text replaced.
+func changed(t *testing.T, name, old, new string) string {
+	t.Helper()
+	text := corpus(t)[name]
+	if !strings.Contains(text, old) {
+		t.Fatalf("%s has no %q", name, old)
+	}
+	return strings.Replace(text, old, new, 1)
+}
+
+func TestRefusals(t *testing.T) {
+	const whonix, old = "whonix-gateway", "jessie-i440fx"
+	shmem := func(name, server string) string {
+		return "<devices><shmem name='" + name + "'><model type='ivshmem-doorbell'/><server path='" + server + "'/></shmem>"
+	}
+	for _, c := range []struct{ what, text, variant, want string }{
+		{"no UUID", changed(t, whonix, "<uuid>0f4f4bd5-8a35-4f8e-9a55-5c2f1d3b7e10</uuid>", ""), "plain", "has no <uuid>"},
+		{"live", changed(t, whonix, "<domain ", "<domain id='3' "), "plain", "a running domain's"},
+		{"container", changed(t, whonix, "type='kvm'", "type='lxc'"), "plain", `type is "lxc"`},
+		{"other processor", changed(t, whonix, "x86_64", "aarch64"), "plain", `architecture is "aarch64"`},
+		{"paravirtual", changed(t, whonix, ">hvm<", ">xen<"), "plain", `<type> is "xen"`},
+		{"no PCI", changed(t, whonix, "pc-q35-7.2", "microvm"), "plain", `machine "microvm"`},
+		{"encrypted", changed(t, whonix, "</devices>", "</devices><launchSecurity type='sev'/>"), "plain", "encrypted (sev)"},
+		{"secure boot and polling", changed(t, whonix, "<boot dev='hd'/>", "<loader secure='yes'/>"), "polling", "secure boot"},
+		{"secure boot by feature", changed(t, old, "<boot dev='hd'/>", "<firmware><feature enabled='yes' name='secure-boot'/></firmware>"), "plain", "secure boot"},
+		{"no ACPI", changed(t, whonix, "<acpi/>", ""), "plain", "no ACPI"},
+		{"other IOMMU", changed(t, whonix, "</devices>", "<iommu model='virtio'/></devices>"), "plain", `IOMMU of model "virtio"`},
+		{"IOMMU by argument", changed(t, "commandline", "virtio-balloon-pci", "intel-iommu"), "plain", "an IOMMU in <qemu:commandline>"},
+		{"ours elsewhere", changed(t, whonix, "<devices>", shmem("guardring", "/tmp/x.sock")), "plain", `at the socket "/tmp/x.sock"`},
+		{"another gateway's", changed(t, whonix, "<devices>", shmem("mine", "/run/guardring/gateways/web.sock")), "plain", `at a gateway's socket already, "/run/guardring/gateways/web.sock"`},
+		{"converting firmware", changed(t, old, "<boot dev='hd'/>", "<loader type='pflash'>/x</loader>"), "convert", "firmware image of its own"},
+		{"converting arguments", changed(t, old, "</devices>", "</devices><q:commandline xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'><q:arg value='x,bus=pci.0'/></q:commandline>"), "convert", "pci.0"},
+		{"no IDE place", changed(t, old, "<devices>", "<devices><disk><target dev='hdb' bus='ide'/></disk><disk><target dev='hdd' bus='ide'/></disk>"), "iso", "no place left for a CD on its ide bus"},
+		{"not XML", "<domain>", "plain", "not well-formed"},
+		{"other root", "<network/>", "plain", "found <network>"},
+		{"two", "<domain/><domain/>", "plain", "second root"},
+		{"nothing", " \n", "plain", "found nothing"},
+		{"text outside", "<domain/>x", "plain", "text outside"},
+		{"document type", "<!DOCTYPE domain [<!ENTITY a 'b'>]><domain/>", "plain", "document type"},
+		{"encoding", `<?xml version="1.0" encoding="latin1"?><domain/>`, "plain", "not well-formed"},
+		{"deep", strings.Repeat("<domain>", 100), "plain", "nested"},
+		{"large", "<domain>" + strings.Repeat(" ", domainxml.MaxDocument), "plain", "bytes"},
+	} {
+		p, err := variants[c.variant].Patch(c.text)
+		refused(t, c.what, err, c.want)
+		if p.XML != "" {
+			t.Errorf("%s: a document comes with the refusal", c.what)
+		}
+	}
+	for want, a := range map[string]domainxml.Attachment{
+		`gateway name ""`:     {ServerPath: socket},
+		`server path ""`:      {Gateway: "a"},
+		`server path "run/x"`: {Gateway: "a", ServerPath: "run/x"},
+		`ISO "x.iso"`:         {Gateway: "a", ServerPath: socket, ISO: "x.iso"},
+		"need not poll":       {Gateway: "a", ServerPath: socket, Convert: true, Polling: true},
+	} {
+		_, err := a.Patch(corpus(t)[whonix])
+		refused(t, want, err, want)
+	}
+}
+
+// refused wants a refusal with these words and a remedy.
+func refused(t *testing.T, what string, err error, want string) {
+	t.Helper()
+	var r *domainxml.Refusal
+	if !errors.As(err, &r) || r.Remedy == "" || !strings.Contains(err.Error(), want) {
+		t.Errorf("%s: want a refusal with %q and a remedy, got %v", what, want, err)
+	}
+}
+
+// TestSlots: our device gets another slot where its own is taken.
+func TestSlots(t *testing.T) {
+	taken := func(slots ...int) string {
+		var b strings.Builder
+		for _, s := range slots {
+			fmt.Fprintf(&b, "<sound model='ac97'><address type='pci' domain='0x0000' bus='0x00' slot='%#x' function='0x0'/></sound>", s)
+		}
+		return changed(t, "whonix-gateway", "<devices>", "<devices>"+b.String())
+	}
+	var all []int
+	for s := 3; s < 0x1a; s++ {
+		all = append(all, s)
+	}
+	for _, c := range []struct {
+		text string
+		want int
+	}{
+		{corpus(t)["whonix-gateway"], 0x10},
+		{taken(0x10), 0x11},
+		{taken(0x10, 0x11, 0x12), 0x13},
+		{taken(all[13:]...), 0x0f},
+		{taken(all[1:]...), 3},
+		{corpus(t)["commandline"], 0x12}, // 0x10 by a device, 0x11 by an argument
+	} {
+		p, err := variants["plain"].Patch(c.text)
+		if err != nil || p.Slot != c.want {
+			t.Errorf("slot %#x, %v; want %#x", p.Slot, err, c.want)
+		}
+	}
+	_, err := variants["plain"].Patch(taken(all...))
+	refused(t, "all slots", err, "no slot")
+	if p, err := variants["plain"].Patch(strings.Replace(taken(0x10), "bus='0x00' slot='0x10'", "bus='0x01' slot='0x10'", 1)); err != nil || p.Slot != 0x10 {
+		t.Errorf("a device on another bus takes the slot: %#x, %v", p.Slot, err)
+	}
+}
+
+// TestPatchAnew: other values on a domain that is a gateway already.
+func TestPatchAnew(t *testing.T) {
+	before := corpus(t)["jessie-i440fx"]
+	p, err := variants["plain"].Patch(before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range []domainxml.Attachment{
+		{Gateway: "gw", ServerPath: "/run/other/gw.sock"}, variants["iso"], variants["convert"], variants["plain"], variants["polling"],
+	} {
+		if p, err = a.Patch(p.XML); err != nil {
+			t.Fatal(err)
+		}
+		f, err := domainxml.Inspect(p.XML)
+		if err != nil || f.ServerPath != a.ServerPath || slices.Contains(f.CDs, a.ISO) != (a.ISO != "") {
+			t.Errorf("%+v gives %+v, %v", a, f, err)
+		}
+	}
+	if f, _ := domainxml.Inspect(p.XML); !f.Converted || f.Interrupts {
+		t.Errorf("converted once it must stay so, until detach; asked to poll it must: %+v", f)
+	}
+	back, err := domainxml.Unpatch(p.XML)
+	if err != nil || back.XML != before {
+		t.Errorf("%v\n%s", err, cmp.Diff(before, back.XML))
+	}
+	_, err = domainxml.Attachment{Gateway: "other", ServerPath: socket}.Patch(p.XML)
+	refused(t, "another gateway", err, `the gateway "gw" already`)
+}
+
+// TestHandMade: a device that somebody wrote by hand stays when we go.
+func TestHandMade(t *testing.T) {
+	before := changed(t, "whonix-gateway", "</devices>", "  <shmem name='guardring'><model type='ivshmem-doorbell'/><server path='"+socket+"'/><msi vectors='2' ioeventfd='on'/></shmem>\n  </devices>")
+	p, err := variants["plain"].Patch(before)
+	if err != nil || strings.Count(p.XML, "<shmem ") != 1 || p.Slot != -1 {
+		t.Fatalf("%v, slot %d", err, p.Slot)
+	}
+	thereAndBack(t, variants["plain"], before, p)
+}
+
+// TestChangedSince: what others have done to a gateway stays, and what cannot be
+// undone is said or refused.
+func TestChangedSince(t *testing.T) {
+	patched := func(name, variant string) string {
+		p, err := variants[variant].Patch(corpus(t)[name])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.XML
+	}
+	edit := func(text, old, new string) string {
+		if !strings.Contains(text, old) {
+			t.Fatalf("no %q", old)
+		}
+		return strings.Replace(text, old, new, 1)
+	}
+	const disk = "<disk type='file' device='disk'><target dev='vdb' bus='virtio'/></disk>"
+	whonix := patched("whonix-gateway", "plain")
+	for _, c := range []struct{ what, text, keep, note string }{
+		{"a disk more", edit(whonix, "</devices>", disk+"</devices>"), disk, ""},
+		{"metadata of another program", edit(whonix, "</metadata>", "<a:b xmlns:a='urn:a'/></metadata>"), "<metadata><a:b xmlns:a='urn:a'/></metadata>", ""},
+		{"the device gone", edit(whonix, whonix[strings.Index(whonix, "<shmem name='guardring'"):strings.Index(whonix, "</shmem>")+8], ""), "<rng", "<devices/shmem> is gone already"},
+		{"the IOMMU gone", edit(whonix, whonix[strings.Index(whonix, "<iommu"):strings.Index(whonix, "</iommu>")+8], ""), "<rng", "<devices/iommu> is gone already"},
+		{"a feature more", edit(patched("one-line", "plain"), "<acpi/>", "<acpi/><apic/>"), "<acpi/><apic/></features>", ""},
+	} {
+		back, err := domainxml.Unpatch(c.text)
+		if err != nil || !strings.Contains(strings.ReplaceAll(strings.ReplaceAll(back.XML, "\n", ""), "  ", ""), c.keep) || strings.Contains(back.XML, "guardring") ||
+			(c.note == "") != (len(back.Notes) == 0) || !strings.Contains(strings.Join(back.Notes, ""), c.note) {
+			t.Errorf("%s: %v, notes %q\n%s", c.what, err, back.Notes, back.XML)
+		}
+	}
+	converted := patched("jessie-i440fx", "convert")
+	for _, c := range []struct{ what, text, want string }{
+		{"a disk more after converting", edit(converted, "</devices>", disk+"</devices>"), "a device was added since"},
+		{"an interface gone after converting", edit(converted, "<mac address='52:54:00:aa:bb:01'/>", "<mac address='52:54:00:aa:bb:03'/>"), "a device was changed or removed since"},
+		{"no record", corpus(t)["odd"], "no gateway"},
+		{"a damaged record", edit(whonix, "guardring:added", "guardring:painted"), "unknown step <painted>"},
+		{"a record without a name", edit(whonix, `name="gw"`, `name="g w"`), "no valid name"},
+		{"a record of nobody", edit(whonix, `by="attach"`, `by="me"`), "neither by attach nor by create"},
+		{"damaged devices in the record", edit(converted, `was="&lt;devices`, `was="&lt;devils`), "the record of the old devices is damaged"},
+	} {
+		_, err := domainxml.Unpatch(c.text)
+		refused(t, c.what, err, c.want)
+	}
+	// What libvirt adds by itself on q35 does not count as a change.
+	if _, err := domainxml.Unpatch(edit(converted, "</devices>", "<watchdog model='itco' action='reset'/><controller type='sata' index='0'/></devices>")); err != nil {
+		t.Error(err)
+	}
+	created, err := browsing.XML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = domainxml.Unpatch(created)
+	refused(t, "created", err, "was made as a gateway")
+	_, err = domainxml.Attachment{Gateway: "browsing", ServerPath: socket}.Patch(created)
+	refused(t, "created", err, "was made by guardring gateway create")
+}
+
+// TestInspect reads what create has written.
+func TestInspect(t *testing.T) {
+	text, err := with(browsing, func(g *domainxml.Gateway) { g.ISO, g.Title, g.Role = "/a.iso", "Web & mail", "web" }).XML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := domainxml.Inspect(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := domainxml.Facts{
+		Name: "browsing", UUID: uuid, GenID: uuid, Title: "Web & mail", Type: "kvm", Arch: "x86_64", Machine: "q35", Chipset: domainxml.Q35,
+		Gateway: "browsing", Created: true, Role: "web",
+		HasShmem: true, ShmemModel: "ivshmem-doorbell", ServerPath: browsing.ServerPath, Vectors: domainxml.Vectors, Slot: domainxml.Slot,
+		IOMMU: "intel", Intremap: true, SplitIRQ: true, ACPI: true, Interrupts: true,
+		Disks: []string{browsing.Disk}, CDs: []string{"/a.iso"}, Networks: []string{"guardring-external", "guardring-web"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// FuzzPatch: any text is refused, or patched so that it can be undone exactly.
+func FuzzPatch(f *testing.F) {
+	for _, text := range corpus(f) {
+		f.Add(text, "/run/x.sock", true, false)
+		f.Add(text, "/run/<&>.sock", false, true)
+	}
+	f.Fuzz(func(t *testing.T, text, iso string, convert, polling bool) {
+		p, err := domainxml.Attachment{Gateway: "gw", ServerPath: socket, ISO: iso, Convert: convert, Polling: polling}.Patch(text)
+		if err != nil {
+			if p.XML != "" {
+				t.Fatal("a document comes with an error")
+			}
+			var r *domainxml.Refusal
+			if !errors.As(err, &r) {
+				t.Fatalf("not a refusal: %v", err)
+			}
+			return
+		}
+		if strings.Contains(text, domainxml.Namespace) {
+			return // its own record may be anything
+		}
+		back, err := domainxml.Unpatch(p.XML)
+		if err != nil || back.XML != text {
+			t.Fatalf("%v\n%q\n%q\n%q", err, text, p.XML, back.XML)
+		}
+	})
 }

@@ -56,7 +56,10 @@ const (
 // markup writes the record, two spaces a level.
 func (r *record) markup() string {
 	var b strings.Builder
-	attr := func(name, value string) { b.WriteString(" " + name + `="` + escape(value) + `"`) }
+	// As libxml2 writes attributes, so that libvirt's document has the same text.
+	attr := func(name, value string) {
+		b.WriteString(" " + name + `="` + strings.ReplaceAll(escape(value), "&apos;", "'") + `"`)
+	}
 	b.WriteString("<guardring:gateway")
 	attr("xmlns:guardring", Namespace)
 	attr("name", r.name)
