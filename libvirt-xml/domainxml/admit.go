@@ -31,6 +31,9 @@ func (a Attachment) admissible(root *element) error {
 	if os := root.at("os/type").content(); os != "hvm" {
 		no("gateways are full virtual machines: <type>hvm</type>", "the domain's <os><type> is %q", os)
 	}
+	if root.child("devices") == nil {
+		no("is it a whole document?", "the domain has no <devices>")
+	}
 	if f.Chipset == Other {
 		no("use a q35 machine", "a machine %q cannot have the device", f.Machine)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -48,6 +49,9 @@ func corpus(t testing.TB) map[string]string {
 
 // TestThereAndBack: whatever is attached, detach gives the same bytes.
 func TestThereAndBack(t *testing.T) {
+	dir := t.TempDir()
+	var patched []string
+	defer func() { allValid(t, patched) }()
 	for name, before := range corpus(t) {
 		for variant, a := range variants {
 			t.Run(name+"/"+variant, func(t *testing.T) {
@@ -56,7 +60,11 @@ func TestThereAndBack(t *testing.T) {
 					t.Fatal(err)
 				}
 				thereAndBack(t, a, before, p)
-				valid(t, "patched", p.XML)
+				file := filepath.Join(dir, name+"-"+variant+".xml")
+				if err := os.WriteFile(file, []byte(p.XML), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				patched = append(patched, file)
 				f, err := domainxml.Inspect(p.XML)
 				if err != nil {
 					t.Fatal(err)
@@ -71,6 +79,18 @@ func TestThereAndBack(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// allValid does for many domains what virt-xml-validate does for one.
+func allValid(t *testing.T, files []string) {
+	const schema = "/usr/share/libvirt/schemas/domain.rng"
+	if _, err := exec.LookPath("xmllint"); err != nil {
+		t.Log("not checked against libvirt's schema: no xmllint (try: apt-get install libvirt-clients libxml2-utils)")
+	} else if _, err := os.Stat(schema); err != nil {
+		t.Log("not checked against libvirt's schema: no " + schema + " (try: apt-get install libvirt-clients)")
+	} else if out, err := exec.Command("xmllint", append([]string{"--noout", "--relaxng", schema}, files...)...).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 
@@ -251,6 +271,7 @@ func TestRefusals(t *testing.T) {
 		{"converting firmware", changed(t, old, "<boot dev='hd'/>", "<loader type='pflash'>/x</loader>"), "convert", "firmware image of its own"},
 		{"converting arguments", changed(t, old, "</devices>", "</devices><q:commandline xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'><q:arg value='x,bus=pci.0'/></q:commandline>"), "convert", "pci.0"},
 		{"no IDE place", changed(t, old, "<devices>", "<devices><disk><target dev='hdb' bus='ide'/></disk><disk><target dev='hdd' bus='ide'/></disk>"), "iso", "no place left for a CD on its ide bus"},
+		{"no devices", strings.ReplaceAll(corpus(t)["one-line"], "<devices/>", ""), "plain", "no <devices>"},
 		{"not XML", "<domain>", "plain", "not well-formed"},
 		{"other root", "<network/>", "plain", "found <network>"},
 		{"two", "<domain/><domain/>", "plain", "second root"},
