@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -26,17 +28,17 @@ func simulateCommand() *cli.Command {
 		Name:  "simulate",
 		Usage: "measure in virtual time what guardring buys and costs",
 		Flags: []cli.Flag{
-			&cli.IntFlag{Name: "gateways", Value: 4, Usage: "how many `N`"},
-			&cli.IntFlag{Name: "months", Value: 12, Usage: "for how long (months of 30 days)"},
+			&cli.IntFlag{Name: "gateways", Value: 4, Usage: "`N` gateways, 2 to 50"},
+			&cli.IntFlag{Name: "months", Value: 12, Usage: "`N` months of 30 days, 1 to 60"},
 			&cli.Float64Flag{Name: "adversary", Value: .05, Usage: "`SHARE` of the guard weight that one adversary runs"},
 			&cli.StringFlag{Name: "levels", Usage: "what is compared: relay, family, subnet, with commas (default: what the coordinator compares by default)"},
 			&cli.StringFlag{Name: "policy", Value: string(coordinator.PolicyDisjoint), Usage: "disjoint, observe, or off"},
 			&cli.BoolFlag{Name: "no-gate", Usage: "the gateways have no join gate"},
 			&cli.BoolFlag{Name: "hostile", Usage: "also with one gateway in the adversary's hand"},
-			&cli.IntFlag{Name: "hostile-members", Value: 1, Usage: "how many Tors that gateway pretends to have"},
-			&cli.BoolFlag{Name: "hostile-lies", Usage: "that gateway lies about addresses and families"},
+			&cli.IntFlag{Name: "hostile-members", Value: 1, Usage: "`N` Tors that this gateway pretends to have, 1 to 8; implies --hostile"},
+			&cli.BoolFlag{Name: "hostile-lies", Usage: "this gateway lies about addresses and families; implies --hostile"},
 			&cli.StringFlag{Name: "consensus", Usage: "take relays and weights from a consensus `FILE` (default: built-in weights)"},
-			&cli.IntFlag{Name: "trials", Value: 50, Usage: "how often"},
+			&cli.IntFlag{Name: "trials", Value: 50, Usage: "`N` runs; more make the intervals narrower"},
 			&cli.Uint64Flag{Name: "seed", Value: 1, Usage: "the same seed gives the same figures"},
 			&cli.BoolFlag{Name: "json", Usage: "one JSON document"},
 			&cli.StringFlag{Name: "chart", Usage: "also draw a chart into `FILE.svg`"},
@@ -61,7 +63,10 @@ func simulate(c *cli.Context) error {
 		var b bytes.Buffer
 		figures.Chart(&b, r)
 		if err := renameio.WriteFile(path, b.Bytes(), 0o644); err != nil {
-			return hint.Wrap(fmt.Errorf("chart: %w", err), "give --chart a file in a directory that you may write to")
+			if e := new(fs.PathError); errors.As(err, &e) {
+				err = e.Err // its path is that of a temporary file
+			}
+			return hint.Wrap(fmt.Errorf("chart %s: %w", path, err), "give --chart a file in a directory that you may write to")
 		}
 	}
 	if c.Bool("json") {
@@ -74,14 +79,16 @@ func simulate(c *cli.Context) error {
 func simulated(c *cli.Context) (simulation.Config, error) {
 	cfg := simulation.Config{
 		Gateways: c.Int("gateways"), Months: c.Int("months"), Adversary: c.Float64("adversary"),
-		Gate: !c.Bool("no-gate"), Hostile: c.Bool("hostile") || c.Bool("hostile-lies"), HostileMembers: c.Int("hostile-members"),
+		Gate: !c.Bool("no-gate"), Hostile: c.Bool("hostile") || c.Bool("hostile-lies") || c.IsSet("hostile-members"), HostileMembers: c.Int("hostile-members"),
 		Lies: c.Bool("hostile-lies"), Trials: c.Int("trials"), Seed: c.Uint64("seed"),
 	}
 	switch policy := c.String("policy"); policy {
 	case "off":
 		cfg.Off = true
-	default:
+	case string(coordinator.PolicyDisjoint), string(coordinator.PolicyObserve):
 		cfg.Core.Policy = coordinator.Policy(policy)
+	default:
+		return cfg, hint.Errorf("guardring simulate --help", "policy %q: want disjoint, observe or off", policy)
 	}
 	if c.IsSet("levels") {
 		levels, err := coordinator.ParseLevels(strings.Split(c.String("levels"), ","))

@@ -61,7 +61,7 @@ func Chart(w io.Writer, r *simulation.Result) {
 	for _, tick := range []float64{.001, .01, .1, 1, 10, 100, 1000} {
 		x := barLeft + scale(tick)
 		c.Line(x, y-6, x, bottom-10, gridStyle)
-		c.Text(x, bottom+6, fmt.Sprintf("%g h", tick), smallStyle+";text-anchor:middle")
+		c.Text(x, bottom+6, tickText(tick), smallStyle+";text-anchor:middle")
 	}
 	for _, s := range r.Sight {
 		c.Text(labelRight, y+26, "by one "+s.Observer, textStyle+";text-anchor:end")
@@ -94,7 +94,7 @@ func Chart(w io.Writer, r *simulation.Result) {
 		y += groupStep
 	}
 	c.Text(24, chartHeight-44, fmt.Sprintf("Changes that guardring forces, per gateway and year: %.2f of used guards, %.2f of unused ones.", r.UsedChanges.Mean, r.UnusedChanges.Mean), textStyle)
-	c.Text(24, chartHeight-20, fmt.Sprintf("Means over %d simulated trials. %s.", r.Trials, r.Network), smallStyle)
+	c.Text(24, chartHeight-20, fmt.Sprintf("Means over %s. Network: %s.", count(r.Trials, "simulated trial"), r.Network), smallStyle)
 }
 
 func legend(c *svg.SVG, x, y int) {
@@ -113,20 +113,30 @@ func bar(c *svg.SVG, y, width int, fill, label string) {
 
 func without(s simulation.Sight, trials int) string {
 	if s.Without.Mean == 0 {
-		return fmt.Sprintf("never in %d trials", trials)
+		return fmt.Sprintf("never in %s", count(trials, "trial"))
 	}
 	return short(s.Without.Mean)
 }
 
 func seen(s simulation.Sight, trials int) string {
 	if s.With.Mean == 0 {
-		return fmt.Sprintf("never in %d trials", trials)
+		return fmt.Sprintf("never in %s", count(trials, "trial"))
+	}
+	if s.Ratio.Mean < 1.5 {
+		return short(s.With.Mean)
 	}
 	fewer := "over 1,000,000"
 	if s.Ratio.Mean < 1e6 {
 		fewer = strings.TrimSuffix(short(s.Ratio.Mean), " h")
 	}
 	return fmt.Sprintf("%s (%s times fewer)", short(s.With.Mean), fewer)
+}
+
+func tickText(h float64) string {
+	if h == 1000 {
+		return "1,000 h"
+	}
+	return fmt.Sprintf("%g h", h)
 }
 
 // short is a number of hours that a person reads at a glance.

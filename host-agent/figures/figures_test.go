@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"guardring/internal/simulation"
 )
@@ -34,16 +35,37 @@ func TestTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"3 gateways, 12 months, policy disjoint, levels relay,family, join gate\n", "7 trials",
-		"never seen", "400.0 [200.0 at least]", "4000.0 [2000.0, 8000.0]", "0.5000 [0.2500, 1.0000]", "0.25 [0.12, 0.50]",
+		"3 gateways, 12 months, policy disjoint, levels relay, family, join gate\n", "7 trials",
+		"never seen", "400.0 [least 200.0]", "4000 [2000, 8000]", "0.5000 [0.2500, 1.0000]", "0.25 [0.12, 0.50]",
 		"adversary with 5 %", "20.0 % [10.0, 40.0]", "2 Tors, lies about addresses and families; aims at 16 %", "1.040 [0.520, 2.080]", "365 / 9.0",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, b.String())
 		}
 	}
+	for line := range strings.Lines(b.String()) {
+		if utf8.RuneCountInString(line) > 105 {
+			t.Errorf("a line of %d columns: %s", len(line), line)
+		}
+	}
 	if strings.Contains(b.String(), " \n") {
 		t.Error("blanks at the end of a line")
+	}
+}
+
+// TestOne: a single trial, month or Tor is named as one.
+func TestOne(t *testing.T) {
+	r := result()
+	r.Trials, r.Months, r.Hostile.Members = 1, 1, 1
+	var b strings.Builder
+	if err := Write(&b, r); err != nil {
+		t.Fatal(err)
+	}
+	Chart(&b, r)
+	for _, wrong := range []string{"1 months", "1 trials", "1 simulated trials", "1 Tors"} {
+		if strings.Contains(b.String(), wrong) {
+			t.Errorf("%q in\n%s", wrong, b.String())
+		}
 	}
 }
 
@@ -99,7 +121,7 @@ func TestChart(t *testing.T) {
 			t.Errorf("%q at %d,%d", x.Text, x.X, x.Y)
 		}
 	}
-	for _, want := range []string{"never in 7 trials", "0.5 h (400 times fewer)", "built-in <weights>", "20.0 %"} {
+	for _, want := range []string{"never in 7 trials", "0.5 h (400 times fewer)", "built-in <weights>", "20.0 %", "1,000 h"} {
 		if !strings.Contains(texts, want) {
 			t.Errorf("no %q in\n%s", want, texts)
 		}

@@ -15,40 +15,27 @@ func Write(w io.Writer, r *simulation.Result) error {
 	var table strings.Builder
 	t := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, setting(r))
-	fmt.Fprintf(w, "%s; %d trials; [95 %% interval]\n\n", r.Network, r.Trials)
+	fmt.Fprintf(w, "%s; %s; [95 %% interval]\n\n", r.Network, count(r.Trials, "trial"))
 
-	fmt.Fprintln(t, "hours a year in which one observer sees two gateways\twithout\twith guardring\ttimes fewer")
+	fmt.Fprintln(t, "hours a year: one observer sees two\twithout\twith guardring\ttimes fewer")
 	for _, s := range r.Sight {
 		fmt.Fprintf(t, "  by one %s\t%s\t%s\t%s\n", s.Observer, hours(s.Without), hours(s.With), times(s))
 	}
 	fmt.Fprintln(t, "\t\t\t")
-	fmt.Fprintln(t, "changes that guardring forces, per gateway and year\t\t\t")
+	fmt.Fprintln(t, "forced changes per gateway and year\t\t\t")
 	fmt.Fprintf(t, "  of guards that carried traffic\t\t%s\t\n", number(r.UsedChanges))
 	fmt.Fprintf(t, "  of guards in line, not yet used\t\t%s\t\n", number(r.UnusedChanges))
 	fmt.Fprintf(t, "  guards used altogether\t%s\t%s\t\n", number(r.GuardsWithout), number(r.GuardsWith))
 	fmt.Fprintln(t, "\t\t\t")
-	fmt.Fprintf(t, "chance to meet an adversary with %s of the guard weight\t\t\t\n", percent(r.Share))
+	fmt.Fprintf(t, "chance: adversary with %s of guards\t\t\t\n", percent(r.Share))
 	for _, p := range []struct {
 		what string
 		simulation.Pair
 	}{
 		{"one given gateway uses a bad guard", r.Each}, {"at least one gateway does", r.Any},
-		{"two gateways do (each its own, or one)", r.Two}, {"two gateways use the same bad relay", r.Common},
+		{"two do (each its own, or the same)", r.Two}, {"two use the same bad relay", r.Common},
 	} {
 		fmt.Fprintf(t, "  %s\t%s\t%s\t\n", p.what, chance(p.Without), chance(p.With))
-	}
-	if h := r.Hostile; h != nil {
-		tactic := "claims the heaviest"
-		if h.Lies {
-			tactic = "lies about addresses and families"
-		}
-		fmt.Fprintln(t, "\t\t\t")
-		fmt.Fprintf(t, "one gateway is the adversary's (%d Tors, %s; aims at %s of the weight)\t\t\t\n", h.Members, tactic, percent(h.Barred))
-		fmt.Fprintf(t, "  gain: chance that another gateway uses a bad guard, by that with an honest one here\t\t%.3f [%.3f, %.3f]\t\n", h.Gain.Mean, h.Gain.Low, h.Gain.High)
-		fmt.Fprintf(t, "  gain in the number of bad guards used\t\t%.3f [%.3f, %.3f]\t\n", h.Draws.Mean, h.Draws.Low, h.Draws.High)
-		fmt.Fprintf(t, "  changes of used / unused guards, per other gateway and year\t\t%.2f / %.2f\t\n", h.Forced.Mean, h.Unused.Mean)
-		fmt.Fprintf(t, "  questions a year / answered by an order\t\t%.0f / %.1f\t\n", h.Asked.Mean, h.Told.Mean)
-		fmt.Fprintf(t, "  bits that orders and silence told it, a year\t\t%.0f\t\n", h.Bits.Mean)
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -58,7 +45,37 @@ func Write(w io.Writer, r *simulation.Result) error {
 			return err
 		}
 	}
-	return nil
+	return writeHostile(w, r.Hostile)
+}
+
+// writeHostile writes what a gateway of the adversary's does and learns: a list of
+// its own, for its names are longer than the table's.
+func writeHostile(w io.Writer, h *simulation.Hostile) error {
+	if h == nil {
+		return nil
+	}
+	tactic := "claims the heaviest"
+	if h.Lies {
+		tactic = "lies about addresses and families"
+	}
+	_, err := fmt.Fprintf(w, `
+one gateway is the adversary's (%s, %s; aims at %s of the weight)
+  gain: chance that another gateway uses a bad guard,
+    by that with an honest one in its place         %.3f [%.3f, %.3f]
+  gain in the number of bad guards used             %.3f [%.3f, %.3f]
+  changes a year and other gateway, used / unused   %.2f / %.2f
+  questions a year / answered by an order           %.0f / %.1f
+  bits that orders and silence told it, a year      %.0f
+`, count(h.Members, "Tor"), tactic, percent(h.Barred), h.Gain.Mean, h.Gain.Low, h.Gain.High, h.Draws.Mean, h.Draws.Low, h.Draws.High,
+		h.Forced.Mean, h.Unused.Mean, h.Asked.Mean, h.Told.Mean, h.Bits.Mean)
+	return err
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // setting says what was simulated.
@@ -67,7 +84,7 @@ func setting(r *simulation.Result) string {
 	if r.Gate {
 		gate = "join gate"
 	}
-	return fmt.Sprintf("%d gateways, %d months, policy %s, levels %s, %s", r.Gateways, r.Months, r.Policy, r.Levels, gate)
+	return fmt.Sprintf("%d gateways, %s, policy %s, levels %s, %s", r.Gateways, count(r.Months, "month"), r.Policy, strings.ReplaceAll(r.Levels, ",", ", "), gate)
 }
 
 func number(f simulation.Figure) string {
@@ -75,9 +92,15 @@ func number(f simulation.Figure) string {
 }
 
 func hours(f simulation.Figure) string {
+	if f.Mean == 0 {
+		return "0"
+	}
 	digits := 1
-	if f.Mean < 1 {
+	switch {
+	case f.Mean < 1:
 		digits = 4
+	case f.Mean >= 100:
+		digits = 0
 	}
 	return fmt.Sprintf("%.*f [%.*f, %.*f]", digits, f.Mean, digits, f.Low, digits, f.High)
 }
@@ -96,7 +119,7 @@ func times(s simulation.Sight) string {
 	case s.With.Mean == 0:
 		return "never seen"
 	case s.Ratio.Mean >= 1e6:
-		return fmt.Sprintf("over 1,000,000 [%.0f at least]", min(s.Ratio.Low, 1e6))
+		return fmt.Sprintf("over 1,000,000 [least %.0f]", min(s.Ratio.Low, 1e6))
 	}
-	return fmt.Sprintf("%.1f [%.1f at least]", s.Ratio.Mean, s.Ratio.Low)
+	return fmt.Sprintf("%.1f [least %.1f]", s.Ratio.Mean, s.Ratio.Low)
 }
