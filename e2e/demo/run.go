@@ -77,16 +77,25 @@ func run(ctx context.Context, cfg config) (err error) {
 		return err
 	}
 	s.say("report written to %s", cfg.out)
+	err = s.verdict(r)
 	if cfg.hold {
+		if err != nil {
+			s.say("%v", err)
+		}
 		s.hold(ctx)
 	}
+	return err
+}
+
+// verdict says how it went.
+func (s *stage) verdict(r report) error {
 	if !r.OK {
 		for _, f := range r.Faults {
 			fmt.Println("  fault:", f)
 		}
-		return fmt.Errorf("the oracle found %d faults", len(r.Faults))
+		return fmt.Errorf("the oracle found %s", count(len(r.Faults), "fault"))
 	}
-	if cfg.policy == "observe" {
+	if s.cfg.policy == "observe" {
 		s.say("ok: the conflict is reported, and nothing has changed")
 	} else {
 		s.say("ok: disjoint, one guard changed in %s, everything else as before", r.Changed[0])
@@ -310,6 +319,7 @@ func count(n int, noun string) string {
 func (s *stage) hold(ctx context.Context) {
 	fmt.Printf("\nEverything keeps running until Ctrl-C. To look at it, from another terminal:\n\n")
 	fmt.Printf("  %s status --config %s --watch\n", s.rig.Host, s.rig.ConfigFile())
+	fmt.Printf("  %s explain --config %s browsing\n", s.rig.Host, s.rig.ConfigFile())
 	for _, g := range s.rig.Gateways {
 		fmt.Printf("  %s status --config %s\n", s.rig.Guest, g.ConfigFile())
 	}
