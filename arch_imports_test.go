@@ -49,6 +49,7 @@ var roles = map[string]role{
 	"e2e": trial, "e2e/demo": trial, "e2e/impostor": trial, "e2e/libvirtd": trial, "e2e/namespace": trial, "e2e/oracle": trial,
 	"e2e/outcome": trial, "e2e/provision": trial, "e2e/rig": trial, "e2e/tornet": trial, "e2e/vmtest": trial, "e2e/vmtest/errand": trial,
 	"e2e/vmtest/gateway": trial, "e2e/vmtest/inside": trial,
+	"e2e/vmtest/device": trial,
 }
 
 // mayImport says which roles a role may import, and why no other.

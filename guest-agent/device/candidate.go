@@ -40,12 +40,11 @@ func Candidates(bus pci.Bus, address string) (found []pci.Device, refused []*Ref
 	} else {
 		var d pci.Device
 		d, err = bus.Device(address)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
+		if errors.Is(err, fs.ErrNotExist) {
 			return nil, nil, nil
-		case err == nil && (d.Vendor != vendor || d.ID != deviceID):
-			why := fmt.Sprintf("it is %04x:%04x, not %04x:%04x (ivshmem)", d.Vendor, d.ID, vendor, deviceID)
-			return nil, []*Refusal{{address, why, "correct pci-address: in the configuration, or leave it out"}}, nil
+		}
+		if r := judgeKind(d); err == nil && r != nil {
+			return nil, []*Refusal{r}, nil
 		}
 		all = []pci.Device{d}
 	}
@@ -60,6 +59,15 @@ func Candidates(bus pci.Bus, address string) (found []pci.Device, refused []*Ref
 		}
 	}
 	return found, refused, nil
+}
+
+// judgeKind refuses what is no ivshmem device.
+func judgeKind(d pci.Device) *Refusal {
+	if d.Vendor == vendor && d.ID == deviceID {
+		return nil
+	}
+	why := fmt.Sprintf("it is %04x:%04x, not %04x:%04x (ivshmem)", d.Vendor, d.ID, vendor, deviceID)
+	return &Refusal{d.Address, why, "correct pci-address: in the configuration, or leave it out"}
 }
 
 // judge says why an ivshmem device cannot be ours; nil: it can.

@@ -501,6 +501,17 @@ func TestPrepareFails(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+	t.Run("another device", func(t *testing.T) {
+		disk := card()
+		disk.Address, disk.ID, disk.Driver = "0000:00:02.0", 0x1001, "virtio-pci"
+		k, o := machine(t, disk)
+		o.Address = disk.Address
+		expect(t, o, "it is 1af4:1001, not 1af4:1110", "pci-address:")
+		k.Put("var/lib/guardring-guest/device.json", `{"address":"0000:00:02.0","driver":"uio_pci_generic","boot_id":"first"}`)
+		if _, err := Restore(o, false); err == nil || len(k.Writes) > 0 || k.Device(disk.Address) != disk {
+			t.Errorf("a state file names a device that is not ours: %v, %q", err, k.Writes)
+		}
+	})
 	t.Run("no PCI at all", func(t *testing.T) {
 		_, o := machine(t)
 		if p, err := Prepare(o, false); err != nil || p.Choice.Kind != BySocket || len(p.Changed) > 0 {

@@ -78,6 +78,8 @@ func Restore(o Options, dry bool) (Prepared, error) {
 	case errors.Is(err, fs.ErrNotExist): // the device has gone, with all that was done to it
 	case err != nil:
 		return Prepared{}, err
+	case judgeKind(d) != nil: // the file is not the place to learn which device may be taken from its driver
+		return Prepared{}, hint.Wrap(fmt.Errorf("state file %s: %w", o.StateFile, judgeKind(d)), "remove the file")
 	case r.Boot != o.bootID() && d.Driver != vfioDriver && !d.Enabled: // this boot has changed nothing
 	default:
 		if err := o.unused(d); err != nil {
