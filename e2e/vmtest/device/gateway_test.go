@@ -183,12 +183,6 @@ func (g *gateway) start(env ...string) int {
 	return number(g.t, pid)
 }
 
-// gone waits for the end of a process in the guest.
-func (g *gateway) gone(pid int) {
-	g.t.Helper()
-	g.must("sh", "-c", fmt.Sprintf("while kill -0 %d 2>/dev/null; do sleep 0.05; done", pid))
-}
-
 // await waits until the running agent's status is as wanted, at most for d.
 func (g *gateway) await(d time.Duration, what string, wanted func(status) bool) status {
 	g.t.Helper()
