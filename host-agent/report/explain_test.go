@@ -20,7 +20,7 @@ const story = `{"at":"2026-11-19T10:00:00Z","kind":"joined","member":{"gateway":
 {"at":"2026-11-21T11:00:00Z","kind":"conflict","member":{"gateway":"web","instance":"default"},"other":{"gateway":"apps","instance":"default"},"key":"relay/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","stamp":{"n":4,"at":"2026-11-21T11:00:00Z"},"other_stamp":{"n":1,"at":"2026-11-19T10:00:00Z"}}
 {"at":"2026-11-21T11:00:00Z","kind":"delayed","member":{"gateway":"web","instance":"default"},"other":{"gateway":"apps","instance":"default"},"key":"relay/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","due":"2026-11-21T11:20:00Z","budgets":[{"name":"forced-used","left":1,"burst":1}]}
 {"at":"2026-11-21T11:20:00Z","kind":"excluded","member":{"gateway":"web","instance":"default"},"other":{"gateway":"apps","instance":"default"},"key":"relay/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","why":"conflict","stamp":{"n":4,"at":"2026-11-21T11:00:00Z"},"other_stamp":{"n":1,"at":"2026-11-19T10:00:00Z"},"cost":{"in_use":true,"primary":true},"seq":1,"budgets":[{"name":"new-claims","left":1,"burst":3},{"name":"forced-unused","left":3,"burst":3},{"name":"forced-used","left":1,"burst":1}]}
-{"at":"2026-11-21T11:20:00Z","kind":"excluded","member":{"gateway":"web","instance":"default"},"other":{"gateway":"apps","instance":"default"},"key":"relay/CCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCC","level":"family","over":"relay/DDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDD","why":"successor","other_stamp":{"n":2,"at":"2026-11-19T10:00:00Z"},"seq":1,"budgets":[{"name":"forced-unused","left":3,"burst":3},{"name":"forced-used","left":1,"burst":1}]}
+{"at":"2026-11-21T11:20:00Z","kind":"excluded","member":{"gateway":"web","instance":"default"},"other":{"gateway":"apps","instance":"default"},"key":"relay/CCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCC","level":"family","over":"relay/DDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDD","why":"successor","other_stamp":{"n":2,"at":"2026-11-19T10:00:00Z"},"seq":1,"budgets":[{"name":"new-claims","left":1,"burst":3},{"name":"forced-unused","left":3,"burst":3},{"name":"forced-used","left":1,"burst":1}]}
 {"at":"2026-11-21T11:20:04Z","kind":"applied","member":{"gateway":"web","instance":"default"},"seq":1}
 {"at":"2026-11-21T11:30:00Z","kind":"exhausted","member":{"gateway":"web","instance":"default"},"budget":"forced-used","count":1,"due":"2027-01-20T11:20:00Z"}
 {"at":"2026-11-21T11:40:00Z","kind":"allowed","member":{"gateway":"web","instance":"default"},"count":1}
@@ -57,6 +57,21 @@ func TestExplain(t *testing.T) {
 				t.Errorf("a whole fingerprint is shown unasked, or %v:\n%s", err, text)
 			}
 		})
+	}
+}
+
+// TestExplainNow: what is waited for, and that nothing is.
+func TestExplainNow(t *testing.T) {
+	for status, want := range map[string]string{
+		"none": "has its order 3 and has not finished it (none)", "pending": "has its order 3 and has not finished it (pending)",
+		"applied": "is in no conflict, and nothing is waited for", "refused": "is in no conflict, and nothing is waited for",
+	} {
+		d := good()
+		d.Members[1].Order, d.Members[1].Receipt.Status = Order{Seq: 3}, status
+		now := strings.Join((explainer{}).now(Explain("web", nil, Judge(Answers{Coordinators: []Document{d}}))), "\n")
+		if !strings.Contains(now, want) {
+			t.Errorf("%s: %q, want %q", status, now, want)
+		}
 	}
 }
 

@@ -14,7 +14,7 @@ type Config struct {
 	Network  *Network // default Builtin()
 	Gateways int      // 2 to 50
 	Months   int      // of 30 days, 1 to 60
-	// Adversary is the share of the guard weight that one observer runs, 0 to 0.5.
+	// Adversary is the share of the guard weight that the adversary runs, 0 to 0.5.
 	Adversary float64
 	// Off: there is no guardring; "with" is then the same as "without".
 	Off bool
@@ -24,7 +24,7 @@ type Config struct {
 	// Gate: every new gateway has a join gate (docs/DESIGN.md): its streams wait
 	// until its primary guards are clear.
 	Gate bool
-	// Hostile: the first gateway is the observer's.
+	// Hostile: the first gateway is the adversary's.
 	Hostile bool
 	// HostileMembers: how many Tors it pretends to have. Default 1.
 	HostileMembers int

@@ -7,7 +7,7 @@
 // What is real: every decision. What is a model, and where it simplifies, is
 // said at the type in question: the network (Network), how relays and gateways
 // come and go (Churn), Tor's guards (tor), the agent (gateway), and a gateway in
-// the observer's hand (hostile). docs/ANONYMITY.md gives the results.
+// the adversary's hand (hostile). docs/ANONYMITY.md gives the results.
 //
 // Trust: it reads no input but its Config. A consensus comes through package
 // consensus, which checks it.

@@ -11,14 +11,14 @@ import (
 	"guardring/shmproto"
 )
 
-// hostile is the first gateway in the observer's hand. There is no Tor in it:
+// hostile is the first gateway in the adversary's hand. There is no Tor in it:
 // it publishes what serves it.
 //
-// Its aim is to drive the others onto the observer's relays, so it bars as much
+// Its aim is to drive the others onto the adversary's relays, so it bars as much
 // of the rest as it can: it claims what is heaviest at the widest level that the
 // coordinator compares, says that it uses it (so that it is never told to leave
 // it for a family or a /16), and is there before everyone else. None of
-// what it bars is the observer's. And it asks: every day it changes one claim of each
+// what it bars is the adversary's. And it asks: every day it changes one claim of each
 // member, an unused one, and sees whether an order comes.
 type hostile struct {
 	w       *world
@@ -145,7 +145,7 @@ func lies(n *Network, subnets, families []target) []target {
 }
 
 // barred returns which relays its lasting claims bar, and their share of the
-// weight: the observer's own relays are none of them.
+// weight: the adversary's own relays are none of them.
 func barred(cfg *Config) (relays []bool, share float64) {
 	relays = make([]bool, len(cfg.Network.Relays))
 	if !cfg.Hostile {

@@ -57,7 +57,7 @@ type Sight struct {
 	Ratio Figure `json:"ratio"`
 }
 
-// Hostile is what a gateway in the observer's hand gained and learned.
+// Hostile is what a gateway in the adversary's hand gained and learned.
 type Hostile struct {
 	Members int     `json:"members"`
 	Lies    bool    `json:"lies"`
