@@ -80,6 +80,10 @@ func TestVerdictNamesTheWorstAndWhatToDo(t *testing.T) {
 		hint string // in some problem
 	}{
 		{"all well", Answers{Coordinators: []Document{good()}}, OK, "no guard is shared", ""},
+		{"one away, one left", judged(func(d *Document) {
+			d.Members[0].State = "left"
+			d.Members[1].State = "away"
+		}), OK, "2 members (1 away, 1 left), no guard is shared", ""},
 		{"server away", Answers{ServerErr: errors.New("refused"), Coordinators: []Document{good()}}, Critical, "server does not answer", "guardring run"},
 		{"no coordinator", Answers{CoordinatorErr: errors.New("no such file")}, Critical, "no coordinator answers", "guardring run"},
 		{"may not ask", Answers{ServerErr: fs.ErrPermission, CoordinatorErr: fs.ErrPermission}, Unknown, "server does not answer: permission denied", "as root"},

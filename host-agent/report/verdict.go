@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -136,7 +137,27 @@ func (s *Status) summary() string {
 	if len(s.Conflicts) > 0 {
 		what = "nothing to do about " + count(len(s.Conflicts), "known conflict")
 	}
-	return fmt.Sprintf("%s, %s; coordinator %d acts (term %d)", count(len(s.Members), "member"), what, s.Coordinators[0].PID, s.Term)
+	return fmt.Sprintf("%s, %s; coordinator %d acts (term %d)", s.counted(), what, s.Coordinators[0].PID, s.Term)
+}
+
+// counted is how many members there are, and which of them nothing is known of now.
+func (s *Status) counted() string {
+	var not []string
+	for _, state := range []string{"away", "left"} {
+		n := 0
+		for _, m := range s.Members {
+			if m.State == state {
+				n++
+			}
+		}
+		if n > 0 {
+			not = append(not, fmt.Sprintf("%d %s", n, state))
+		}
+	}
+	if len(not) == 0 {
+		return count(len(s.Members), "member")
+	}
+	return fmt.Sprintf("%s (%s)", count(len(s.Members), "member"), strings.Join(not, ", "))
 }
 
 func count(n int, what string) string {
