@@ -5,6 +5,7 @@ SHELL := /bin/sh
 GO      ?= go
 POLICY  ?= disjoint
 HOLD    ?=
+VM      ?=
 FUZZTIME ?= 3s
 ARCHES  := amd64 arm64
 VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
@@ -40,8 +41,8 @@ setup: ## install the Debian packages that tests and demo need (as root)
 	@if [ -n "$(PACKAGES)" ]; then .ci/install-packages $(PACKAGES); fi
 
 .PHONY: demo
-demo: setup build ## the main job on real Tors; POLICY=observe changes nothing, HOLD=1 leaves it running
-	$(GO) run ./e2e/demo -policy $(POLICY) $(if $(HOLD),-hold) -out build/demo/report.json \
+demo: setup build ## the main job on real Tors; POLICY=observe changes nothing, HOLD=1 leaves it running, VM=1 has gateway VMs
+	$(GO) run ./e2e/demo -policy $(POLICY) $(if $(HOLD),-hold) $(if $(VM),-vm) -out build/demo/report.json \
 	  -guardring build/guardring -guest build/guardring-guest
 
 .PHONY: test

@@ -1,4 +1,5 @@
-// Demo is `make demo`: the main job on real Tors, on one machine, without root.
+// Demo is `make demo`: the main job on real Tors, on one machine, without root. With -vm (`make demo VM=1`, as root) each gateway is a
+// QEMU guest with Debian's kernel, a Tor of its own and the PCI device in between; everything else is the same.
 //
 // It starts a private Tor network and three gateways with one Tor each. Two of them, updates and browsing, are planted
 // with a common guard and use it; the third, apps, shares nothing. Then it runs `guardring run` and one

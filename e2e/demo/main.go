@@ -19,6 +19,8 @@ type config struct {
 	out         string
 	host, guest string
 	cache       string
+	vm          bool
+	vmCache     string
 	colour      bool
 }
 
@@ -30,10 +32,15 @@ func main() {
 	flag.StringVar(&cfg.host, "guardring", "build/guardring", "the host's binary")
 	flag.StringVar(&cfg.guest, "guest", "build/guardring-guest", "the guest's binary")
 	flag.StringVar(&cfg.cache, "keys", "build/tornet-keys", "where the private network's keys are kept between runs")
+	flag.BoolVar(&cfg.vm, "vm", false, "gateways are VMs, as in real life; needs root")
+	flag.StringVar(&cfg.vmCache, "kernels", "build/vm", "where the VMs' kernel is kept between runs")
 	flag.Parse()
 	cfg.colour = term.IsTerminal(int(os.Stdout.Fd())) && os.Getenv("NO_COLOR") == ""
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	err := cfg.check()
+	if err == nil && cfg.vm {
+		err = enterForMachines(ctx, cfg.vmCache)
+	}
 	if err == nil {
 		err = run(ctx, cfg)
 	}

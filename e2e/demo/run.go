@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"guardring/e2e/oracle"
@@ -16,10 +17,11 @@ import (
 
 // Times of the run. Tor writes its state file up to 30 s late; the oracle reads its order there, so nothing is settled earlier.
 const (
-	startTimeout  = 100 * time.Second
-	workTimeout   = 90 * time.Second
-	settleObserve = 20 * time.Second
-	settle        = 5 * time.Second
+	startTimeout   = 100 * time.Second
+	startTimeoutVM = 3 * time.Minute // without KVM, on a busy machine
+	workTimeout    = 90 * time.Second
+	settleObserve  = 20 * time.Second
+	settle         = 5 * time.Second
 )
 
 // gatewayNames are the three gateways; the first two are planted with a common guard.
@@ -31,6 +33,7 @@ type stage struct {
 	began   time.Time
 	net     *tornet.Network
 	rig     *rig.Rig
+	vm      *machines // nil without VMs
 	echo    *tornet.Echo
 	clients map[string]*tornet.Client
 	witness map[string]*outcome.Witness
@@ -49,7 +52,11 @@ func run(ctx context.Context, cfg config) (err error) {
 	s := &stage{cfg: cfg, began: time.Now(), clients: map[string]*tornet.Client{}, witness: map[string]*outcome.Witness{},
 		traffic: map[string]*outcome.Traffic{}, planted: map[string][]string{}, rivals: gatewayNames[:2], seconds: map[string]int{}}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	starting, cancel := context.WithTimeout(ctx, startTimeout)
+	limit := startTimeout
+	if cfg.vm {
+		limit = startTimeoutVM
+	}
+	starting, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if err := s.startTors(starting); err != nil {
 		return err
@@ -106,14 +113,11 @@ func (s *stage) verdict(r report) error {
 // startTors starts the private network and the three clients, two of them planted with a common guard.
 func (s *stage) startTors(ctx context.Context) (err error) {
 	s.say("starting a private Tor network: 3 authorities, 14 guards, 4 exits, on loopback only")
-	s.net, err = tornet.Start(ctx, tornet.Config{CacheDir: s.cfg.cache, Progress: func(p string) { s.say("  %s", p) }})
+	s.net, err = tornet.Start(ctx, tornet.Config{CacheDir: s.cfg.cache, Routable: s.cfg.vm, Progress: func(p string) { s.say("  %s", p) }})
 	if err != nil {
 		return err
 	}
 	if s.echo, err = tornet.StartEcho(); err != nil {
-		return err
-	}
-	if s.rig, err = rig.New(s.cfg.host, s.cfg.guest, s.cfg.policy); err != nil {
 		return err
 	}
 	g := s.net.Guards
@@ -121,7 +125,23 @@ func (s *stage) startTors(ctx context.Context) (err error) {
 	planted := map[string][]*tornet.Relay{
 		"updates": {g[0], g[1], g[2]}, "browsing": {g[0], g[3], g[4]}, "apps": {g[5], g[6], g[7]},
 	}
-	s.say("starting three Tor clients; the state files of %s and %s both begin with %s %s", s.rivals[0], s.rivals[1], g[0].Name, g[0].Fingerprint[:8])
+	for name, relays := range planted {
+		for _, r := range relays {
+			s.planted[name] = append(s.planted[name], r.Fingerprint)
+		}
+	}
+	if s.cfg.vm {
+		return s.startMachines(ctx, planted)
+	}
+	return s.startClients(ctx, planted)
+}
+
+// startClients starts the three Tors as processes of this machine.
+func (s *stage) startClients(ctx context.Context, planted map[string][]*tornet.Relay) (err error) {
+	if s.rig, err = rig.New(s.cfg.host, s.cfg.guest, s.cfg.policy); err != nil {
+		return err
+	}
+	s.say("starting three Tor clients; the state files of %s and %s both begin with %s %s", s.rivals[0], s.rivals[1], s.net.Guards[0].Name, s.common[:8])
 	booted := make(chan error)
 	for _, name := range gatewayNames {
 		c, err := s.net.AddClient(tornet.ClientConfig{Name: name, Plant: planted[name]})
@@ -129,9 +149,6 @@ func (s *stage) startTors(ctx context.Context) (err error) {
 			return err
 		}
 		s.clients[name] = c
-		for _, r := range planted[name] {
-			s.planted[name] = append(s.planted[name], r.Fingerprint)
-		}
 		gw, err := s.rig.Add(name, c)
 		if err != nil {
 			return err
@@ -175,19 +192,18 @@ func (s *stage) before(ctx context.Context) (outcome.Snapshot, error) {
 
 // work runs guardring and waits for the outcome.
 func (s *stage) work(ctx context.Context, before outcome.Snapshot) (report, error) {
-	s.say("starting guardring run (policy %s) and three guardring-guest run", s.cfg.policy)
+	if s.vm != nil {
+		s.say("starting guardring coordinate (policy %s), and guardring-guest run in the VMs", s.cfg.policy)
+	} else {
+		s.say("starting guardring run (policy %s) and three guardring-guest run", s.cfg.policy)
+	}
 	s.say("  (delay and budgets are switched off here: a used guard is moved at once, so that you see it move;")
 	s.say("  by default that waits for 10 minutes to 6 hours, because your network provider sees the change)")
 	working, cancel := context.WithTimeout(ctx, workTimeout)
 	defer cancel()
 	started := time.Now()
-	if _, err := s.rig.StartHost(working); err != nil {
+	if err := s.startGuardring(working); err != nil {
 		return report{}, err
-	}
-	for _, g := range s.rig.Gateways {
-		if _, err := g.StartGuest(); err != nil {
-			return report{}, err
-		}
 	}
 	judge, settled := outcome.Disjoint, settle
 	if s.cfg.policy == "observe" {
@@ -214,7 +230,26 @@ func (s *stage) work(ctx context.Context, before outcome.Snapshot) (report, erro
 	r.Cost.Doorbells = status.Doorbells
 	r.OK = len(r.Faults) == 0
 	s.printCost(r)
-	return r, nil
+	if s.vm != nil {
+		err = s.printInterrupts(ctx)
+	}
+	return r, err
+}
+
+// startGuardring starts what has not been started with the gateways: VMs need the server before they start.
+func (s *stage) startGuardring(ctx context.Context) error {
+	if s.vm != nil {
+		return errors.Join(s.vm.startAgents(ctx), s.vm.host.StartCoordinator(ctx))
+	}
+	if _, err := s.rig.StartHost(ctx); err != nil {
+		return err
+	}
+	for _, g := range s.rig.Gateways {
+		if _, err := g.StartGuest(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // await looks at the Tors until the judge has found nothing wrong for as long as settled, or ctx ends; then it returns the last faults.
@@ -320,8 +355,12 @@ func (s *stage) hold(ctx context.Context) {
 	fmt.Printf("\nEverything keeps running until Ctrl-C. To look at it, from another terminal:\n\n")
 	fmt.Printf("  %s status --config %s --watch\n", s.rig.Host, s.rig.ConfigFile())
 	fmt.Printf("  %s explain --config %s browsing\n", s.rig.Host, s.rig.ConfigFile())
-	for _, g := range s.rig.Gateways {
-		fmt.Printf("  %s status --config %s\n", s.rig.Guest, g.ConfigFile())
+	if s.vm != nil {
+		fmt.Printf("  tail -f %s\n", strings.Join(s.vm.logs(), " "))
+	} else {
+		for _, g := range s.rig.Gateways {
+			fmt.Printf("  %s status --config %s\n", s.rig.Guest, g.ConfigFile())
+		}
 	}
 	for _, name := range gatewayNames {
 		fmt.Printf("  less %s    # what Tor says of its guards\n", s.clients[name].GuardLog())
@@ -336,7 +375,10 @@ func (s *stage) stop() error {
 	for _, w := range s.witness {
 		w.Close()
 	}
-	if s.rig != nil {
+	switch {
+	case s.vm != nil:
+		errs = append(errs, s.vm.stop())
+	case s.rig != nil:
 		errs = append(errs, s.rig.Stop())
 	}
 	if s.echo != nil {
