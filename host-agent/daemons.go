@@ -14,6 +14,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"guardring/host-agent/config"
+	"guardring/host-agent/domains"
 	"guardring/host-agent/runner"
 	"guardring/host-agent/server"
 )
@@ -67,7 +69,26 @@ func coordinate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return runner.Run(c.Context, r, newLog())
+	log := newLog()
+	r.Watch = watchDomains(c, cfg, log)
+	return runner.Run(c.Context, r, log)
+}
+
+// watchDomains watches the domains of the gateways that are configured at each
+// moment; nil if the configuration wants none of it.
+func watchDomains(c *cli.Context, cfg config.Config, log *slog.Logger) func(context.Context, func(domains.Seen)) {
+	if cfg.LibvirtWatch == "" {
+		return nil
+	}
+	return domains.Watch{
+		Address: domains.Address{Socket: cfg.LibvirtWatch, URI: cfg.LibvirtURI}, Period: cfg.Rescan, Log: log,
+		Gateways: func() []domains.Known {
+			if now, err := load(c); err == nil { // a faulty one counts when it is mended
+				cfg = now
+			}
+			return known(cfg)
+		},
+	}.Run
 }
 
 const (

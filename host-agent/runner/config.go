@@ -1,12 +1,14 @@
 package runner
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
 	"time"
 
+	"guardring/host-agent/domains"
 	"guardring/internal/coordinator"
 )
 
@@ -29,6 +31,9 @@ type Config struct {
 	DelayMin, DelayMax time.Duration
 	// Consensus is a file that verifies relays' addresses; absolute; "": none.
 	Consensus string
+	// Watch tells what it sees of gateways' domains until ctx ends (domains.Watch);
+	// nil: nobody does.
+	Watch func(ctx context.Context, tell func(domains.Seen)) `json:"-"`
 	// JournalSize is how large one of the journal's two segments grows, in bytes;
 	// 0 is 4 MiB.
 	JournalSize int64

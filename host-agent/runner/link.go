@@ -29,8 +29,10 @@ type link struct {
 	bell    chan struct{}               // asks the ringer to ring; one waiting request is enough
 	missing int                         // how often in a row its socket was not there
 	told    *seat                       // what the core was told of the guest seat; nil: nothing
+	over    shmproto.Attachment         // its QEMU has ended, as libvirt says; 0: none
 	budget  *rate.Limiter               // of steps that the ledger is written for
 	paper   *rate.Limiter               // of bytes in the journal
+	vm      string                      // the VM generation that the core was told of
 	owed    bool                        // was left alone because one of the two was used up
 }
 

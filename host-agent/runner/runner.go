@@ -15,6 +15,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"guardring/host-agent/consensusfile"
+	"guardring/host-agent/domains"
 	"guardring/host-agent/journal"
 	"guardring/host-agent/ledger"
 	"guardring/host-agent/report"
@@ -37,13 +38,15 @@ type runner struct {
 	machine *election.Machine
 	since   time.Time // when the machine came into its present role
 
-	board    *board
-	links    map[string]*link
-	dials    map[string]*dial // back-off of sockets without a link
-	wake     chan *link
-	dialled  chan dialled
-	requests chan chan report.Document
-	commands chan asked
+	board     *board
+	links     map[string]*link
+	dials     map[string]*dial        // back-off of sockets without a link
+	domains   map[string]domains.Seen // what libvirt says, by gateway
+	wake      chan *link
+	dialled   chan dialled
+	requests  chan chan report.Document
+	commands  chan asked
+	sightings chan domains.Seen
 
 	// While acting (and while taking over), else nil.
 	core    *coordinator.Coordinator
@@ -99,6 +102,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		cfg: cfg, log: log, dir: dir, since: time.Now(),
 		links: map[string]*link{}, dials: map[string]*dial{}, speeches: map[string]*speech{},
 		wake: make(chan *link, 64), dialled: make(chan dialled, 16), requests: make(chan chan report.Document), commands: make(chan asked),
+		domains: map[string]domains.Seen{}, sightings: make(chan domains.Seen),
 		records: records{journal: journal.New(rundir.Dir(cfg.RunDir).Journal(), cfg.JournalSize), foreign: map[string]*rate.Limiter{}, faults: map[string]string{}},
 	}
 	if cfg.Consensus != "" {
@@ -200,6 +204,7 @@ func (r *runner) loop(ctx context.Context, served chan error) error {
 	defer discover.Stop()
 	rescan := time.NewTicker(r.cfg.Rescan)
 	defer rescan.Stop()
+	r.watchDomains(ctx)
 	r.discover()
 	r.elect(election.Tick{Other: r.board.other()})
 	for {
@@ -227,6 +232,8 @@ func (r *runner) loop(ctx context.Context, served chan error) error {
 			r.summarise(now)
 		case answer := <-r.requests:
 			answer <- r.describe()
+		case s := <-r.sightings:
+			r.domainSeen(s)
 		case a := <-r.commands:
 			a.answer <- r.command(a.request)
 		}

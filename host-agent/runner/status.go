@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"guardring/host-agent/domains"
 	"guardring/host-agent/ledger"
 	"guardring/host-agent/report"
 	"guardring/host-agent/rundir"
@@ -53,6 +54,11 @@ func (r *runner) describe() report.Document {
 	}
 	for _, l := range r.sorted() {
 		gateway(l.name).Attachment = uint64(l.region.Attachment())
+	}
+	for _, s := range r.domains {
+		if s.State != domains.StateUnknown {
+			gateway(s.Gateway).Domain = string(s.State)
+		}
 	}
 	for name, dial := range r.dials {
 		// A region that we have works on without its server, which says so itself.

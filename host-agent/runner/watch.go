@@ -17,7 +17,7 @@ type seat struct {
 
 func (l *link) seat() seat {
 	a, held := l.region.GuestSeat()
-	return seat{held, a}
+	return seat{held && !(a == l.over && l.gone()), a}
 }
 
 // introduce tells the core of a region as if for the first time, and reads it.
@@ -71,7 +71,7 @@ func (r *runner) look(l *link) {
 	}
 	switch {
 	case now.held:
-		if l.told != nil && l.told.held || r.present(l, now) {
+		if l.told != nil && l.told.held && l.vm == r.domains[l.name].Generation || r.present(l, now) {
 			r.read(l, now.attachment, now.attachment)
 		}
 	case l.told != nil:
@@ -94,7 +94,8 @@ func (r *runner) present(l *link, s seat) bool {
 	}
 	l.told = &s
 	l.known = [shmproto.MaxMembers]bool{}
-	r.stepOf(l, coordinator.GatewaySeen{At: time.Now(), Gateway: l.name, Present: s.held})
+	l.vm = r.domains[l.name].Generation
+	r.stepOf(l, coordinator.GatewaySeen{At: time.Now(), Gateway: l.name, Present: s.held, Generation: l.vm})
 	return true
 }
 
