@@ -38,10 +38,7 @@ func (t *tree) onQ35(devices *element) string {
 		from := len(strings.TrimRight(t.text[:e.start], " \t\r\n"))
 		cuts = append(cuts, cut{from, e.end, ""})
 	}
-	taken := map[string]bool{}
-	for _, d := range devices.named("disk") {
-		taken[d.child("target").attr("dev")] = true
-	}
+	taken := diskNames(devices)
 	for _, d := range devices.children {
 		if d.name.Local == "controller" && chipsetController(d) {
 			out(d)
@@ -78,14 +75,27 @@ func chipsetController(e *element) bool {
 	return false
 }
 
+// diskNames are the names that disks have.
+func diskNames(devices *element) map[string]bool {
+	taken := map[string]bool{}
+	for _, d := range devices.named("disk") {
+		taken[d.child("target").attr("dev")] = true
+	}
+	return taken
+}
+
+// freeName takes the first name that no disk has.
 func freeName(taken map[string]bool) string {
-	for c := 'a'; c <= 'z'; c++ {
-		if name := "sd" + string(c); !taken[name] {
+	for n := 0; ; n++ {
+		name := "sd" + string(rune('a'+n%26))
+		if n >= 26 {
+			name = "sd" + string(rune('a'+n/26-1)) + string(rune('a'+n%26))
+		}
+		if !taken[name] {
 			taken[name] = true
 			return name
 		}
 	}
-	return "sdz"
 }
 
 // undoConversion puts the old devices back, if nobody has changed any since.

@@ -151,8 +151,7 @@ func (g Gateway) Domain() (*libvirtxml.Domain, error) {
 		Devices: &libvirtxml.DomainDeviceList{
 			Emulator: g.Emulator,
 			Disks:    g.disks(),
-			// No USB: nobody sits at a gateway.
-			Controllers: []libvirtxml.DomainController{{Type: "usb", Model: "none"}},
+			Controllers: g.controllers(),
 			Interfaces:  g.interfaces(),
 			Serials:     []libvirtxml.DomainSerial{{Source: pty(), Target: &libvirtxml.DomainSerialTarget{Port: &zero}}},
 			Consoles:    []libvirtxml.DomainConsole{{Source: pty(), Target: &libvirtxml.DomainConsoleTarget{Type: "serial", Port: &zero}}},
@@ -193,6 +192,14 @@ func (g Gateway) XML() (string, error) {
 	return document(d, "domain")
 }
 
+func (g Gateway) controllers() []libvirtxml.DomainController {
+	all := []libvirtxml.DomainController{{Type: "usb", Model: "none"}} // nobody sits at a gateway
+	if g.ISO != "" {
+		all = append(all, libvirtxml.DomainController{Type: "scsi", Model: "virtio-scsi"}) // see patching.addCD
+	}
+	return all
+}
+
 func (g Gateway) disks() []libvirtxml.DomainDisk {
 	var disks []libvirtxml.DomainDisk
 	if g.Disk != "" {
@@ -208,7 +215,7 @@ func (g Gateway) disks() []libvirtxml.DomainDisk {
 			Device:   "cdrom",
 			Driver:   &libvirtxml.DomainDiskDriver{Name: "qemu", Type: "raw"},
 			Source:   &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: g.ISO}},
-			Target:   &libvirtxml.DomainDiskTarget{Dev: "sda", Bus: "sata"},
+			Target:   &libvirtxml.DomainDiskTarget{Dev: "sda", Bus: "scsi"},
 			ReadOnly: &libvirtxml.DomainDiskReadOnly{},
 		})
 	}

@@ -23,13 +23,13 @@ func (a Attachment) steps(p *patching) {
 	if p.err == nil && chipsetOf(p.tree.root.at("os/type").attr("machine")) == Q35 && !a.Polling {
 		p.addIOMMU()
 	}
-	if a.ISO != "" {
-		p.addCD(a.ISO)
-	}
 	if p.err == nil && ourShmem(p.tree.root) == nil {
 		p.addShmem(a.ServerPath)
 	} else if p.err == nil {
 		p.notes = append(p.notes, "the domain has the <shmem> already, not from us: detach will leave it")
+	}
+	if a.ISO != "" {
+		p.addCD(a.ISO)
 	}
 	p.addRecord()
 }
@@ -55,7 +55,7 @@ func (p *patching) addIOMMU() {
 }
 
 func (p *patching) addShmem(server string) {
-	slot, err := freeSlot(p.tree.root)
+	slot, err := freeSlot(p.tree.root, Slot)
 	if err != nil {
 		p.err = err
 		return
@@ -72,10 +72,10 @@ func (p *patching) addShmem(server string) {
 		"</shmem>"}, "\n"), afterShmem...))
 }
 
-// freeSlot returns Slot, or another of the root bus that nobody has: neither a
-// device of the document, nor one of QEMU's own (0, 1, 2 and from 0x1a), nor one
-// that stands in <qemu:commandline>.
-func freeSlot(root *element) (int, error) {
+// freeSlot returns the wanted slot, or another of the root bus that nobody has:
+// neither a device of the document, nor one of QEMU's own (0, 1, 2 and from 0x1a),
+// nor one that stands in <qemu:commandline>.
+func freeSlot(root *element, want int) (int, error) {
 	taken := map[int]bool{}
 	for _, device := range root.child("devices").children {
 		for _, address := range device.named("address") {
@@ -85,11 +85,9 @@ func freeSlot(root *element) (int, error) {
 		}
 	}
 	args := qemuArguments(root)
-	for n := range 0x17 {
-		slot := Slot + n
-		if slot >= 0x1a {
-			slot = Slot - 1 - (slot - 0x1a)
-		}
+	const first, slots = 3, 0x1a - 3
+	for n := range slots {
+		slot := first + (want-first+n)%slots
 		inArgs := strings.Contains(args, fmt.Sprintf("addr=%#x", slot)) || strings.Contains(args, fmt.Sprintf("addr=0x%02x", slot)) ||
 			strings.Contains(args, fmt.Sprintf("addr=%x", slot))
 		if !taken[slot] && !inArgs {
@@ -99,62 +97,44 @@ func freeSlot(root *element) (int, error) {
 	return 0, refuse("move a device to another bus", "no slot of the domain's PCI root bus is free")
 }
 
-// addCD puts in an image as a CD, at a place of its own.
+// addCD puts in an image as a CD, on a SCSI controller of its own: Debian's kernel
+// for clouds has no driver for a q35 machine's SATA, all have one for virtio.
+// Neither changes the names that the guest has given to its disks.
 func (p *patching) addCD(file string) {
-	root := p.tree.root
-	bus, prefix, places := "sata", "sd", 6
-	if chipsetOf(root.at("os/type").attr("machine")) == I440FX {
-		bus, prefix, places = "ide", "hd", 4
-	}
-	disks := root.child("devices").named("disk")
-	for n := range places {
-		dev := prefix + string(rune('a'+n))
-		controllerBus, unit := 0, n
-		if bus == "ide" {
-			controllerBus, unit = n/2, n%2
-		}
-		free := true
-		for _, d := range disks {
-			target, address := d.child("target"), d.child("address")
-			free = free && target.attr("dev") != dev && !(target.attr("bus") == bus && address.attr("type") == "drive" &&
-				number(address, "controller") == 0 && number(address, "bus") == controllerBus && number(address, "unit") == unit)
-		}
-		if !free {
-			continue
-		}
-		// libvirt makes an IDE controller for a disk, and would leave it there.
-		if bus == "ide" && p.controller("ide") == nil && !onBus(disks, "ide") {
-			p.add("devices", "controller", "ide 0", behind("<controller type='ide' index='0'/>", "emulator", "disk", "controller"))
-		}
-		p.add("devices", "disk", dev, behind(strings.Join([]string{
-			"<disk type='file' device='cdrom'>",
-			"  <driver name='qemu' type='raw'/>",
-			"  <source file='" + escape(file) + "'/>",
-			"  <target dev='" + dev + "' bus='" + bus + "'/>",
-			"  <readonly/>",
-			fmt.Sprintf("  <address type='drive' controller='0' bus='%d' target='0' unit='%d'/>", controllerBus, unit),
-			"</disk>"}, "\n"), "emulator", "disk"))
+	if p.err != nil {
 		return
 	}
-	p.err = refuse("attach without the image, and bring the agent into the guest another way", "the domain has no place left for a CD on its %s bus", bus)
-}
-
-func (p *patching) controller(kind string) *element {
-	for _, c := range p.tree.root.child("devices").named("controller") {
-		if c.attr("type") == kind {
-			return c
+	devices := p.tree.root.child("devices")
+	slot, err := freeSlot(p.tree.root, Slot+1)
+	if err != nil {
+		p.err = err
+		return
+	}
+	index := 0
+	for _, c := range devices.named("controller") {
+		if c.attr("type") == "scsi" {
+			index = max(index, number(c, "index")+1)
 		}
 	}
-	return nil
-}
-
-func onBus(disks []*element, bus string) bool {
-	for _, d := range disks {
-		if d.child("target").attr("bus") == bus {
-			return true
+	for _, d := range devices.named("disk") { // libvirt makes controllers for disks that name none
+		if d.child("target").attr("bus") == "scsi" {
+			index = max(index, number(d.child("address"), "controller")+1)
 		}
 	}
-	return false
+	dev := freeName(diskNames(devices))
+	p.add("devices", "controller", fmt.Sprintf("scsi %d", index), behind(scsiController(index, slot), "emulator", "disk", "controller"))
+	p.add("devices", "disk", dev, behind(strings.Join([]string{
+		"<disk type='file' device='cdrom'>",
+		"  <driver name='qemu' type='raw'/>",
+		"  <source file='" + escape(file) + "'/>",
+		"  <target dev='" + dev + "' bus='scsi'/>",
+		"  <readonly/>",
+		fmt.Sprintf("  <address type='drive' controller='%d' bus='0' target='0' unit='0'/>", index),
+		"</disk>"}, "\n"), "emulator", "disk"))
+}
+
+func scsiController(index, slot int) string {
+	return fmt.Sprintf("<controller type='scsi' index='%d' model='virtio-scsi'>\n  <address type='pci' domain='0x0000' bus='0x00' slot='0x%02x' function='0x0'/>\n</controller>", index, slot)
 }
 
 // addRecord writes what was done into the metadata.
