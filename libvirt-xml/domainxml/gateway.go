@@ -149,8 +149,8 @@ func (g Gateway) Domain() (*libvirtxml.Domain, error) {
 		OnPoweroff: "destroy", OnReboot: "restart", OnCrash: "restart",
 		PM: &libvirtxml.DomainPM{SuspendToMem: &libvirtxml.DomainPMPolicy{Enabled: "no"}, SuspendToDisk: &libvirtxml.DomainPMPolicy{Enabled: "no"}},
 		Devices: &libvirtxml.DomainDeviceList{
-			Emulator: g.Emulator,
-			Disks:    g.disks(),
+			Emulator:    g.Emulator,
+			Disks:       g.disks(),
 			Controllers: g.controllers(),
 			Interfaces:  g.interfaces(),
 			Serials:     []libvirtxml.DomainSerial{{Source: pty(), Target: &libvirtxml.DomainSerialTarget{Port: &zero}}},
