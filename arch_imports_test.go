@@ -43,6 +43,7 @@ var roles = map[string]role{
 	"guest-agent/fresh": adapter, "guest-agent/include": adapter, "guest-agent/pci": adapter, "guest-agent/pci/pcitest": adapter, "guest-agent/statewatch": adapter, "guest-agent/torctl": adapter,
 
 	"host-agent/runner": loop, "guest-agent/runner": loop,
+	"guest-agent/doctor": loop, // of one turn: it asks every adapter once
 	"host-agent/figures": display, "host-agent/report": display, "guest-agent/report": display,
 	"host-agent": command, "guest-agent": command,
 
@@ -78,6 +79,7 @@ var excepted = map[[2]string]string{
 	{"guest-agent/device", "guest-agent/pci"}:       "sysfs is one thing, what a gateway's device must be is another",
 	{"guest-agent/pci/pcitest", "guest-agent/pci"}:  "a made-up bus has the real one's types",
 	{"guest-agent/fresh", "guest-agent/include"}:    "one place replaces files that Tor reads, and empties the include file",
+	{"guest-agent/doctor", "guest-agent/runner"}:    "the running agent's document is asked before the device",
 	{"guest-agent/report", "guest-agent/runner"}:    "the document's types live with the loop that fills them",
 	{"internal/coordinator", "internal/graph"}:      "a checkpoint follows every field by itself, so that none is forgotten",
 	{"host-agent/figures", "internal/simulation"}:   "a simulation's result is the document that is shown",
@@ -108,7 +110,7 @@ var libraries = map[string]struct {
 		"what an administrator is shown of a document looks the same everywhere"},
 	"github.com/coreos/go-systemd/v22": {[]string{"host-agent/server", "guest-agent"},
 		"the descriptor store is the server's; the agent only says that it is ready"},
-	"golang.org/x/sys/unix": {[]string{"guest-agent/device", "guest-agent/enforce", "host-agent/ledger", "host-agent/server", "internal/eventfd", "shmproto/ivshmem"},
+	"golang.org/x/sys/unix": {[]string{"guest-agent/device", "guest-agent/doctor", "guest-agent/enforce", "host-agent/ledger", "host-agent/server", "internal/eventfd", "shmproto/ivshmem"},
 		"system calls belong to adapters (internal/killpoint also, in a build for tests)"},
 }
 

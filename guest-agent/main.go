@@ -89,6 +89,11 @@ func newApp() *cli.App {
 				Action: withConfig(func(c *cli.Context, cfg config.Config) error {
 					return prepare(c.App.Writer, cfg, c.String("group"), c.Bool("dry-run"))
 				})},
+			{Name: "doctor", Usage: "check everything that the agent needs, and say what to do",
+				Flags: []cli.Flag{configFlag, regionFlag, runDirFlag, &cli.BoolFlag{Name: "json", Usage: "one JSON document"}},
+				Action: withConfig(func(c *cli.Context, cfg config.Config) error {
+					return examine(c.Context, c.App.Writer, cfg, c.Bool("json"))
+				})},
 			{Name: "fresh", Usage: "give a clone's Tor a new guard sample, once, while it is stopped", ArgsUsage: "[INSTANCE]",
 				Flags: []cli.Flag{configFlag, &cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, change nothing"},
 					&cli.BoolFlag{Name: "again", Usage: "also when it was done before"}},

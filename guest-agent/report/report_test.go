@@ -64,6 +64,24 @@ func TestGateAndMeaning(t *testing.T) {
 	}
 }
 
+// TestDevice: by which way the region is reached, and why, is said; that the host cannot
+// ring is said loudly.
+func TestDevice(t *testing.T) {
+	d := document()
+	d.Region.Device, d.Region.Because = "poll", "the VM has no IOMMU"
+	if got := text(t, d); !strings.Contains(got, "by POLLING: the host cannot ring us") || !strings.Contains(got, "because the VM has no IOMMU\n") {
+		t.Errorf("polling is not said:\n%s", got)
+	}
+	d.Region.Device = "vfio"
+	if got := text(t, d); !strings.Contains(got, "by VFIO, with doorbells") {
+		t.Errorf("VFIO is not said:\n%s", got)
+	}
+	d.Region.Device, d.Region.Connected = "socket", false
+	if got := text(t, d); !strings.Contains(got, "server away, memory goes on") {
+		t.Errorf("the socket's server is not said to be away:\n%s", got)
+	}
+}
+
 func TestText(t *testing.T) {
 	d := document()
 	got := text(t, d)

@@ -38,6 +38,11 @@ func run(m *testing.M) int {
 		log.Print("skipping, guests need a network namespace (try: make test, as root)")
 		return 0
 	}
+	// The kernel comes from a package mirror, and behind the next line there is none.
+	if err := vmtest.FetchKernel(ctx, cache); err != nil {
+		log.Print(err)
+		return 1
+	}
 	if err := namespace.Enter(); err != nil {
 		log.Print(err)
 		return 1
