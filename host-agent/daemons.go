@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -18,6 +19,7 @@ import (
 	"guardring/host-agent/domains"
 	"guardring/host-agent/runner"
 	"guardring/host-agent/server"
+	"guardring/internal/hint"
 )
 
 // serve runs the server; SIGHUP reads the gateways anew.
@@ -57,7 +59,7 @@ func serve(c *cli.Context) error {
 			}
 		}
 	}()
-	return s.Run(ctx)
+	return asRoot(s.Run(ctx))
 }
 
 func coordinate(c *cli.Context) error {
@@ -71,7 +73,15 @@ func coordinate(c *cli.Context) error {
 	}
 	log := newLog()
 	r.Watch = watchDomains(c, cfg, log)
-	return runner.Run(c.Context, r, log)
+	return asRoot(runner.Run(c.Context, r, log))
+}
+
+// asRoot adds what helps a user who may not make or open our directories.
+func asRoot(err error) error {
+	if errors.Is(err, fs.ErrPermission) && hint.Of(err) == "" {
+		return hint.Wrap(err, "run it as root, or name directories of your own with run-dir and ledger-dir")
+	}
+	return err
 }
 
 // watchDomains watches the domains of the gateways that are configured at each

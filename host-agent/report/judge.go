@@ -39,7 +39,10 @@ func judgeDocument(d Document, problem reporter) {
 	for _, c := range d.Conflicts {
 		judgeConflict(c, problem)
 	}
-	if len(d.Members) == 0 {
+	switch {
+	case len(d.Gateways) == 0:
+		problem(Warning, "make one: guardring gateway create or attach; or list it under gateways: in the configuration", "no gateway is configured")
+	case len(d.Members) == 0:
 		problem(Warning, "start guardring-guest run in each gateway", "no gateway has a member yet")
 	}
 	for _, m := range d.Members {

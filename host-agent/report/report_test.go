@@ -95,6 +95,7 @@ func TestVerdictNamesTheWorstAndWhatToDo(t *testing.T) {
 		{"stuck", Answers{Coordinators: []Document{sharing(ConflictStuck)}}, Critical, "stays", "guardring-guest status"},
 		{"ledger full", Answers{Coordinators: []Document{func() Document { d := good(); d.Self.LedgerError = "no space"; return d }()}}, Critical, "no space", "ledger rebuild"},
 		{"nobody joined", Answers{Coordinators: []Document{func() Document { d := good(); d.Members = nil; return d }()}}, Warning, "no gateway has a member", "guardring-guest run"},
+		{"no gateways", Answers{Coordinators: []Document{func() Document { d := good(); d.Members, d.Gateways = nil, nil; return d }()}}, Warning, "no gateway is configured", "guardring gateway create"},
 		{"region damaged", Answers{Coordinators: []Document{func() Document { d := good(); d.Gateways[1].Fault = "no header"; return d }()}}, Critical, "web is not watched: no header", "server's log"},
 		{"relay", Answers{Coordinators: []Document{func() Document { d := good(); d.Members[1].State = "refused"; return d }()}}, Warning, "is a relay", "client"},
 		{"delayed", judged(func(d *Document) { conflict(d, "relay", ConflictDelayed) }), Warning, "is told to give it up at 2026-11-21 15:00 UTC", ""},
