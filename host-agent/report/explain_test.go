@@ -119,9 +119,10 @@ func TestEveryNoticeIsWorded(t *testing.T) {
 
 // TestNobody: a name is a slip of the pen only where that is sure.
 func TestNobody(t *testing.T) {
-	known := Judge(Answers{Coordinators: []Document{good()}})
+	// The coordinator has not attached the gateway "early" yet.
+	known := Judge(Answers{Server: json.RawMessage(`{"gateways":[{"name":"web"},{"name":"early"}]}`), Coordinators: []Document{good()}})
 	history := [][]byte{[]byte(`{"kind":"forgotten","member":{"gateway":"gone","instance":"default"}}`)}
-	for name, want := range map[string]bool{"web": false, "web/default": false, "web/other": false, "gone": false, "wbe": true, "we": true} {
+	for name, want := range map[string]bool{"web": false, "web/default": false, "web/other": false, "gone": false, "early": false, "wbe": true, "we": true} {
 		if got := Explain(name, history, known).Nobody(known); got != want {
 			t.Errorf("%s: %v, want %v", name, got, want)
 		}

@@ -97,10 +97,18 @@ func Explain(subject string, lines [][]byte, s Status) Explanation {
 }
 
 // Nobody says whether the subject is surely a slip of the pen: the present is
-// known, no such gateway is served, and nothing was decided about it.
+// known, no such gateway is served, and nothing was decided about it. A
+// coordinator that has just begun to act knows fewer gateways than the server.
 func (e Explanation) Nobody(s Status) bool {
 	gateway, _, _ := strings.Cut(e.Subject, "/")
-	return e.Unknown == "" && len(e.Decisions)+len(e.Members) == 0 &&
+	type named struct {
+		Name string `json:"name"`
+	}
+	var server struct {
+		Gateways []named `json:"gateways"`
+	}
+	return json.Unmarshal(s.Server, &server) == nil && e.Unknown == "" && len(e.Decisions)+len(e.Members) == 0 &&
+		!slices.Contains(server.Gateways, named{gateway}) &&
 		!slices.ContainsFunc(s.Gateways, func(g Gateway) bool { return g.Name == gateway })
 }
 
