@@ -28,7 +28,7 @@ const (
 var roles = map[string]role{
 	"internal/checkup": ground, "internal/configfile": ground, "internal/eventfd": ground, "internal/graph": ground, "internal/hint": ground, "internal/killpoint": ground,
 	"internal/sockpath": ground, "internal/statussock": ground, "internal/version": ground,
-	"host-agent/rundir": ground, "shmproto/ivshmem": ground,
+	"apparmor": ground, "host-agent/rundir": ground, "shmproto/ivshmem": ground,
 
 	"internal/consensus": protocol, "internal/guardstate": protocol, "shmproto": protocol,
 
@@ -38,7 +38,7 @@ var roles = map[string]role{
 
 	"internal/simulation": model,
 
-	"host-agent/config": adapter, "host-agent/consensusfile": adapter, "host-agent/domains": adapter, "host-agent/journal": adapter, "host-agent/ledger": adapter, "host-agent/server": adapter,
+	"host-agent/agentiso": adapter, "host-agent/config": adapter, "host-agent/consensusfile": adapter, "host-agent/domains": adapter, "host-agent/journal": adapter, "host-agent/ledger": adapter, "host-agent/server": adapter,
 	"guest-agent/config": adapter, "guest-agent/device": adapter, "guest-agent/discovery": adapter, "guest-agent/enforce": adapter,
 	"guest-agent/fresh": adapter, "guest-agent/include": adapter, "guest-agent/pci": adapter, "guest-agent/pci/pcitest": adapter, "guest-agent/statewatch": adapter, "guest-agent/torctl": adapter,
 
@@ -106,6 +106,8 @@ var libraries = map[string]struct {
 	"golang.org/x/time/rate":          {[]string{"host-agent/server", "host-agent/runner"}, "pacing is for loops; a core counts ticks"},
 	"github.com/digitalocean/go-libvirt": {[]string{"host-agent/domains"},
 		"its calls have no limit in time; domains gives them one"},
+	"github.com/diskfs/go-diskfs": {[]string{"host-agent/agentiso"},
+		"one place makes the image for guests"},
 	"github.com/rogpeppe/go-internal/diff": {[]string{"libvirt-xml/domainxml"},
 		"what an administrator is shown of a document looks the same everywhere"},
 	"github.com/coreos/go-systemd/v22": {[]string{"host-agent/server", "guest-agent"},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"guardring/host-agent/agentiso"
 	"guardring/host-agent/config"
 	"guardring/host-agent/domains"
 	"guardring/host-agent/rundir"
@@ -62,7 +63,7 @@ func withDesk(c *cli.Context, run func(d *domains.Desk, name string) error) erro
 	}
 	d := &domains.Desk{
 		Known: known(cfg), Dir: cfg.GatewaysDir, Backups: cfg.DomainsDir, ISO: cfg.AgentISO, SocketOf: rundir.Dir(cfg.RunDir).GuestSocket,
-		WriteISO: func(string) error { return errors.New("this build makes no image") },
+		WriteISO: func(path string) error { return writeISO(path, cfg.GuestAgent) },
 		Reload:   func() ([]string, error) { return reloadServer(cfg.RunDir) },
 		Out:      c.App.Writer, DryRun: c.Bool("dry-run"), UserName: userName, GroupName: groupName,
 	}
@@ -71,6 +72,19 @@ func withDesk(c *cli.Context, run func(d *domains.Desk, name string) error) erro
 	}
 	defer d.Libvirt.Close()
 	return run(d, args[0])
+}
+
+// writeISO makes the image with the guest's agent.
+func writeISO(path, configured string) error {
+	us, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	agent, err := agentiso.FindAgent(configured, us)
+	if err != nil {
+		return err
+	}
+	return agentiso.Write(path, agent)
 }
 
 func known(cfg config.Config) []domains.Known {

@@ -56,6 +56,7 @@ type Config struct {
 	LibvirtWatch     string        `yaml:"libvirt-watch"`     // read-only socket, for the coordinator; absolute; "" for not
 	DomainsDir       string        `yaml:"domains-dir"`       // backups of domains' documents; absolute
 	AgentISO         string        `yaml:"agent-iso"`         // image with the guest's agent; absolute
+	GuestAgent       string        `yaml:"guest-agent"`       // the program that is put on it; absolute; "" for where it is usually
 	GatewaysDir      string        `yaml:"gateways-dir"`      // one file per gateway; relative to the file's directory; "" for none
 	Gateways         []Gateway     `yaml:"gateways"`
 }
@@ -143,9 +144,9 @@ func met(firsts map[string]string, name string, f *configfile.File, key string) 
 func (c *Config) Check(r *configfile.Report) {
 	for key, dir := range map[string]string{
 		"run-dir": c.RunDir, "ledger-dir": c.LedgerDir, "libvirt-socket": c.LibvirtSocket, "libvirt-watch": c.LibvirtWatch,
-		"domains-dir": c.DomainsDir, "agent-iso": c.AgentISO,
+		"domains-dir": c.DomainsDir, "agent-iso": c.AgentISO, "guest-agent": c.GuestAgent,
 	} {
-		if !filepath.IsAbs(dir) && (dir != "" || key != "libvirt-watch") {
+		if !filepath.IsAbs(dir) && (dir != "" || key != "libvirt-watch" && key != "guest-agent") {
 			r.Fault(key, fmt.Sprintf("%q is not an absolute path", dir), "begin it with /")
 		}
 	}
