@@ -165,7 +165,7 @@ func gatewayList(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	v := domains.Inventory{Known: known(cfg), SocketOf: rundir.Dir(cfg.RunDir).GuestSocket, Seats: seats(cfg.RunDir)}
+	v := domains.Inventory{Known: known(cfg), SocketOf: rundir.Dir(cfg.RunDir).GuestSocket, Seats: seats(cfg)}
 	v.Libvirt, err = domains.Connect(c.Context, domains.Address{Socket: cfg.LibvirtSocket, URI: cfg.LibvirtURI})
 	if err != nil {
 		hint.Print(os.Stderr, program, err)
@@ -214,10 +214,9 @@ func printGateways(c *cli.Context, list []domains.Listed) error {
 }
 
 // seats asks the server for the guest seat of each gateway; nil if none answers.
-func seats(runDir string) map[string]string {
-	data, err := statussock.Fetch(rundir.Dir(runDir).Server(), "guardring serve", fetchTime)
-	var st server.Status
-	if err != nil || json.Unmarshal(data, &st) != nil {
+func seats(cfg config.Config) map[string]string {
+	st, err := serverStatus(cfg)
+	if err != nil {
 		return nil
 	}
 	all := map[string]string{}

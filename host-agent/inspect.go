@@ -17,6 +17,7 @@ import (
 	"guardring/host-agent/ledger"
 	"guardring/host-agent/report"
 	"guardring/host-agent/rundir"
+	"guardring/host-agent/server"
 	"guardring/internal/hint"
 	"guardring/internal/statussock"
 	"guardring/shmproto"
@@ -94,6 +95,14 @@ func writeJSON(w io.Writer, v any) error {
 // judge asks server and coordinators, and shortens fingerprints unless asked not
 // to.
 func judge(cfg config.Config) report.Status {
+	s := report.Judge(answers(cfg))
+	if !cfg.ShowFingerprints {
+		s = s.Shorten()
+	}
+	return s
+}
+
+func answers(cfg config.Config) report.Answers {
 	var a report.Answers
 	run := rundir.Dir(cfg.RunDir)
 	a.Server, a.ServerErr = statussock.Fetch(run.Server(), "guardring serve", fetchTime)
@@ -115,11 +124,16 @@ func judge(cfg config.Config) report.Status {
 		}
 		a.Coordinators = append(a.Coordinators, d)
 	}
-	s := report.Judge(a)
-	if !cfg.ShowFingerprints {
-		s = s.Shorten()
+	return a
+}
+
+// serverStatus is the server's document.
+func serverStatus(cfg config.Config) (st server.Status, err error) {
+	data, err := statussock.Fetch(rundir.Dir(cfg.RunDir).Server(), "guardring serve", fetchTime)
+	if err == nil {
+		err = json.Unmarshal(data, &st)
 	}
-	return s
+	return st, err
 }
 
 func ledgerShow(c *cli.Context) error {

@@ -78,6 +78,8 @@ func newApp() *cli.App {
 				{Name: "rebuild", Usage: "start a new epoch from the guests' publications (coordinators must be stopped)", Flags: settings(), Action: alone(ledgerRebuild)},
 			}},
 			gatewayCommand(),
+			doctorCommand(),
+			hookCommand(),
 			simulateCommand(),
 			xmlCommand(),
 			{Name: "check-config", Usage: "read the configuration and name every fault", Flags: settings(), Action: alone(checkConfig)},

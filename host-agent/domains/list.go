@@ -14,6 +14,7 @@ type Listed struct {
 	Domain     string `json:"domain,omitempty"` // libvirt's name of it
 	UUID       string `json:"uuid,omitempty"`
 	State      State  `json:"state,omitempty"`   // of the domain
+	Type       string `json:"type,omitempty"`    // of the domain: kvm or qemu
 	MadeBy     string `json:"made_by,omitempty"` // create or attach; "" if it has no domain of ours
 	Interrupts bool   `json:"interrupts"`        // its machine allows doorbells; else its agent polls
 	Served     bool   `json:"served"`
@@ -96,7 +97,7 @@ func (v Inventory) listed(k Known) (Listed, error) {
 	case err != nil:
 		return Listed{}, err
 	}
-	l.Interrupts, l.MadeBy = facts.Interrupts, madeBy(facts)
+	l.Interrupts, l.MadeBy, l.Type = facts.Interrupts, madeBy(facts), facts.Type
 	attach := fmt.Sprintf("guardring gateway attach %s --name %s", there.Name, k.Name)
 	switch {
 	case !facts.HasShmem:
@@ -105,6 +106,25 @@ func (v Inventory) listed(k Known) (Listed, error) {
 		fault(attach, "its domain's device is at the socket %s", facts.ServerPath)
 	case there.State.Alive() && l.Seat == "free":
 		fault("shut the domain down and start it: it takes the seat only when it starts", "its domain is %s, and nobody has the guest seat", there.State)
+	}
+	if l.State.Alive() || l.Fault != "" {
+		return l, nil
+	}
+	for _, name := range facts.Networks {
+		n, err := v.Libvirt.network(name)
+		if err != nil {
+			return Listed{}, err
+		}
+		if !n.active {
+			fault("virsh net-start "+name+" (and virsh net-autostart)", "its domain cannot start: the network %s is not active", name)
+		}
+	}
+	saved, err := v.Libvirt.Saved(there)
+	if err != nil {
+		return Listed{}, err
+	}
+	if saved {
+		fault("virsh managedsave-remove "+there.Name, "its domain is saved, and would go on with the devices of then")
 	}
 	return l, nil
 }
