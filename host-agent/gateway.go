@@ -15,7 +15,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"guardring/host-agent/agentiso"
 	"guardring/host-agent/config"
 	"guardring/host-agent/domains"
 	"guardring/host-agent/rundir"
@@ -72,19 +71,6 @@ func withDesk(c *cli.Context, run func(d *domains.Desk, name string) error) erro
 	}
 	defer d.Libvirt.Close()
 	return run(d, args[0])
-}
-
-// writeISO makes the image with the guest's agent.
-func writeISO(path, configured string) error {
-	us, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	agent, err := agentiso.FindAgent(configured, us)
-	if err != nil {
-		return err
-	}
-	return agentiso.Write(path, agent)
 }
 
 func known(cfg config.Config) []domains.Known {

@@ -82,6 +82,7 @@ func newApp() *cli.App {
 			hookCommand(),
 			simulateCommand(),
 			xmlCommand(),
+			{Name: "agent-image", Usage: "write the CD image with the guest's agent, which --with-agent puts into a gateway", ArgsUsage: "FILE", Flags: settings(), Action: agentImage},
 			{Name: "check-config", Usage: "read the configuration and name every fault", Flags: settings(), Action: alone(checkConfig)},
 			{Name: "example-config", Usage: "print a commented configuration with the defaults", Action: alone(exampleConfig)},
 			{Name: "version", Usage: "print the version", Action: alone(showVersion)},

@@ -21,7 +21,7 @@ func run(m *testing.M) int {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	var err error
-	kit, err = Prepare(ctx, Config{CacheDir: "../../build/vm", Log: log.Printf})
+	kit, err = Prepare(ctx, Config{CacheDir: "../../build/vm", Modules: []string{"virtio_scsi", "sr_mod", "isofs"}, Log: log.Printf})
 	if err != nil {
 		log.Print(err)
 		return 1
