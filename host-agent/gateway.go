@@ -61,7 +61,7 @@ func withDesk(c *cli.Context, run func(d *domains.Desk, name string) error) erro
 		return err
 	}
 	d := &domains.Desk{
-		Known: known(cfg), Dir: cfg.GatewaysDir, Backups: cfg.DomainsDir, ISO: cfg.AgentISO, SocketOf: rundir.Dir(cfg.RunDir).GuestSocket,
+		Dir: cfg.GatewaysDir, Backups: cfg.DomainsDir, ISO: cfg.AgentISO, SocketOf: rundir.Dir(cfg.RunDir).GuestSocket,
 		WriteISO: func(path string) error { return writeISO(path, cfg.GuestAgent) },
 		Reload:   func() ([]string, error) { return reloadServer(cfg.RunDir) },
 		Out:      c.App.Writer, DryRun: c.Bool("dry-run"), UserName: userName, GroupName: groupName,
@@ -70,6 +70,15 @@ func withDesk(c *cli.Context, run func(d *domains.Desk, name string) error) erro
 		return err
 	}
 	defer d.Libvirt.Close()
+	unlock, err := d.Lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if cfg, err = load(c); err != nil { // as whoever had the lock has left it
+		return err
+	}
+	d.Known = known(cfg)
 	return run(d, args[0])
 }
 

@@ -47,7 +47,15 @@ func (d *Desk) Detach(name string, evenIfRunning bool) error {
 	if changed {
 		d.sayRunning(there)
 	}
+	d.sayClaims()
 	return nil
+}
+
+// sayClaims: what is gone is only away for the coordinators.
+func (d *Desk) sayClaims() {
+	if !d.DryRun {
+		fmt.Fprintln(d.Out, "note: its claims on guards stay for the retention (60 days by default); guardring-guest leave, in the gateway beforehand, would have given them up")
+	}
 }
 
 // compare removes the backup if the domain is again as it was.
@@ -96,6 +104,7 @@ func (d *Desk) Remove(name string) error {
 	if isThere && len(facts.Disks) > 0 && !d.DryRun {
 		fmt.Fprintln(d.Out, "its disks stay: "+strings.Join(facts.Disks, ", "))
 	}
+	d.sayClaims()
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package domains
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -45,17 +46,11 @@ type step struct {
 	do     func() error
 }
 
-// perform does what is not done yet. The lock keeps two commands from each
-// other's half-way states.
+// perform does what is not done yet.
 func (d *Desk) perform(steps []step) error {
 	if d.DryRun {
 		return d.show(steps)
 	}
-	unlock, err := d.lock()
-	if err != nil {
-		return err
-	}
-	defer unlock()
 	did := false
 	for _, s := range steps {
 		if s.done {
@@ -93,8 +88,13 @@ func (d *Desk) show(steps []step) error {
 	return nil
 }
 
-// lock keeps other commands that change gateways out.
-func (d *Desk) lock() (unlock func(), err error) {
+// Lock keeps other commands that change gateways out, whose half-way states would
+// be taken for what there is. It waits for one that is at work. What the
+// configuration says (Known) must be read after it.
+func (d *Desk) Lock() (unlock func(), err error) {
+	if d.DryRun {
+		return func() {}, nil
+	}
 	// Its parent may be the ledger's, which must be closed to others.
 	if err := os.MkdirAll(d.Backups, 0o700); err != nil {
 		return nil, hint.Wrap(fmt.Errorf("directory for backups: %w", err), "run it as root")
@@ -103,9 +103,14 @@ func (d *Desk) lock() (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		fmt.Fprintln(d.Out, "waiting for another guardring gateway command")
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
+	}
+	if err != nil {
 		_ = f.Close()
-		return nil, hint.Wrap(fmt.Errorf("lock %s: %w", f.Name(), err), "another guardring gateway command is at work: wait for it")
+		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
 	}
 	return func() { _ = f.Close() }, nil
 }
