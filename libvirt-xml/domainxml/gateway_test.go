@@ -129,6 +129,7 @@ func TestGatewayFaults(t *testing.T) {
 		`no server path`:                         func(g *domainxml.Gateway) { g.ServerPath = "" },
 		`user network "all"`:                     func(g *domainxml.Gateway) { g.UserNetwork = "all" },
 		`initrd or command line without a kern`:  func(g *domainxml.Gateway) { g.Cmdline = "quiet" },
+		`title "a\uffff"`:                        func(g *domainxml.Gateway) { g.Title = "a\uffff" },
 		"title \"a\\nb\"":                        func(g *domainxml.Gateway) { g.Title = "a\nb" },
 		"disk format \"vmdk\"\nmemory of 64 MiB": func(g *domainxml.Gateway) { g.DiskFormat, g.MemoryMiB = "vmdk", 64 },
 	} {

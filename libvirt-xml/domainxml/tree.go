@@ -175,7 +175,8 @@ func escape(text string) string {
 	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "'", "&apos;", `"`, "&quot;", "\r", "&#13;", "\n", "&#10;", "\t", "&#9;").Replace(text)
 }
 
-// oneLine reports whether text can stand in a document: no control characters.
+// oneLine reports whether text can stand in a document as it is: UTF-8, no control
+// characters, none that XML does not have.
 func oneLine(text string) bool {
-	return strings.IndexFunc(text, func(r rune) bool { return r < 0x20 || r == 0x7f || r == 0xfffd }) < 0
+	return strings.IndexFunc(text, func(r rune) bool { return r < 0x20 || r == 0x7f || r >= 0xfffd && r <= 0xffff }) < 0
 }

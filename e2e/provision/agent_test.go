@@ -1,0 +1,91 @@
+//go:build e2e
+
+package provision
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// withGuestAgent gives the host a guest's agent to put on images.
+func (h *host) withGuestAgent() {
+	h.t.Helper()
+	build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", h.path("guardring-guest"), "../../guest-agent")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		h.t.Fatalf("build: %v: %s", err, out)
+	}
+	config, err := os.ReadFile(h.path("guardring.yaml"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.write("guardring.yaml", string(config)+"guest-agent: "+h.path("guardring-guest")+"\n")
+}
+
+// holdsCD says whether the running domain's QEMU has the image in a drive.
+func (h *host) holdsCD(domain string) {
+	h.t.Helper()
+	blocks := h.virsh("qemu-monitor-command", domain, "--hmp", "info block")
+	if !strings.Contains(blocks, h.path("agent.iso")+" (raw, read-only)") {
+		h.t.Errorf("QEMU has no CD:\n%s", blocks)
+	}
+}
+
+// TestCreateWithAgent: the image is made, and is a CD in the gateway's real QEMU.
+func TestCreateWithAgent(t *testing.T) {
+	h := newHost(t, "qemu:///system")
+	h.serve()
+	args := []string{"gateway", "create", "cd", "--disk", h.disk("cd.raw"), "--disk-format", "raw", "--type", "qemu", "--user-network", "192.168.72.0/24", "--memory", "128", "--with-agent", "--start"}
+	h.refused("there is no guardring-guest beside", args...)
+	h.withGuestAgent()
+	h.must(args...)
+	t.Cleanup(func() {
+		_, _ = daemon.Virsh(h.uri, "destroy", "cd")
+		_, _ = daemon.Virsh(h.uri, "undefine", "cd")
+	})
+	await(t, "QEMU takes the seat", func() bool { return h.list()["cd"].Seat == "connected" })
+	h.holdsCD("cd")
+}
+
+// ideDomain is an old machine with a disk on IDE.
+const ideDomain = `<domain type='qemu'>
+  <name>NAME</name>
+  <uuid>2b1e1d5c-93c1-4a0e-8c8b-6b8f0e9d7a01</uuid>
+  <memory unit='MiB'>64</memory>
+  <os><type arch='x86_64' machine='pc'>hvm</type></os>
+  <features><acpi/><apic/></features>
+  <devices>
+    <disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='DISK'/><target dev='hda' bus='ide'/></disk>
+    <interface type='user'><mac address='52:54:00:aa:bb:07'/><model type='rtl8139'/></interface>
+    <serial type='pty'/>
+    <memballoon model='virtio'/>
+  </devices>
+</domain>`
+
+// TestAttachOldMachineWithAgent: disk on IDE, devices of its time, converted or not:
+// it runs with the device and the CD, and afterwards is what it was.
+func TestAttachOldMachineWithAgent(t *testing.T) {
+	h := newHost(t, "qemu:///system")
+	h.withGuestAgent()
+	h.serve()
+	h.virsh("define", h.write("old.xml", strings.NewReplacer("NAME", "old", "DISK", h.disk("old.raw")).Replace(ideDomain)))
+	t.Cleanup(func() { _, _ = daemon.Virsh(h.uri, "undefine", "old") })
+	before := h.dump("old")
+	for _, flag := range []string{"--polling", "--convert"} {
+		h.must("gateway", "attach", "old", "--with-agent", flag)
+		h.virsh("start", "old")
+		t.Cleanup(func() { _, _ = daemon.Virsh(h.uri, "destroy", "old") })
+		await(t, "QEMU takes the seat", func() bool { return h.list()["old"].Seat == "connected" })
+		h.holdsCD("old")
+		if l := h.list()["old"]; l.Interrupts != (flag == "--convert") || l.Fault != "" {
+			t.Errorf("%s: %+v", flag, l)
+		}
+		h.virsh("destroy", "old")
+		h.must("gateway", "detach", "old")
+		if after := h.dump("old"); after != before {
+			t.Errorf("%s: not as before:\n%s\nbut\n%s", flag, before, after)
+		}
+	}
+}
