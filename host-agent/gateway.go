@@ -9,6 +9,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -43,6 +44,7 @@ func gatewayCommand() *cli.Command {
 		)},
 		{Name: "detach", Usage: "make a plain domain again of what attach has made a gateway", ArgsUsage: "NAME", Action: gatewayDetach, Flags: append(settings(), dry, running)},
 		{Name: "remove", Usage: "remove a gateway that create has made; its disks stay", ArgsUsage: "NAME", Action: gatewayRemove, Flags: append(settings(), dry)},
+		{Name: "reload", Usage: "have the server read the configuration, and show what it serves", Action: alone(gatewayReload), Flags: settings()},
 		{Name: "list", Usage: "show the gateways: domain, state, seat, and what is wrong", Action: alone(gatewayList), Flags: append(settings(),
 			&cli.BoolFlag{Name: "json", Usage: "one JSON document"},
 		)},
@@ -153,6 +155,22 @@ func gatewayDetach(c *cli.Context) error {
 
 func gatewayRemove(c *cli.Context) error {
 	return withDesk(c, func(d *domains.Desk, name string) error { return d.Remove(name) })
+}
+
+func gatewayReload(c *cli.Context) error {
+	cfg, err := load(c)
+	if err != nil {
+		return err
+	}
+	names, err := reloadServer(cfg.RunDir)
+	if errors.Is(err, domains.ErrNoServer) {
+		return hint.Wrap(err, "start it: guardring run, or its service")
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.App.Writer, "the server serves %s: %s\n", plural(len(names), "gateway"), strings.Join(names, ", "))
+	return nil
 }
 
 func gatewayList(c *cli.Context) error {

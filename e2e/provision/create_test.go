@@ -4,6 +4,7 @@ package provision
 
 import (
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 )
@@ -50,4 +51,52 @@ func TestCreateStartRemove(t *testing.T) {
 		t.Errorf("something is left: %v", got)
 	}
 	h.refused("no gateway \"one\" is configured", "gateway", "remove", "one")
+}
+
+// TestWithAgent: the CD with the guest's agent is in the gateway.
+func TestWithAgent(t *testing.T) {
+	h := newHost(t, "qemu:///system")
+	h.serve()
+	create := []string{"gateway", "create", "cd", "--disk", h.disk("cd.raw"), "--disk-format", "raw", "--type", "qemu", "--memory", "128",
+		"--user-network", "192.168.71.0/24", "--with-agent", "--start"}
+	h.write("no-agent.yaml", string(must(h, exec.Command("cat", h.path("guardring.yaml"))))+"guest-agent: "+h.path("none")+"\n")
+	out, err := exec.Command(binary, append(create, "--config", h.path("no-agent.yaml"))...).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), h.path("none")) || len(h.list()) > 0 {
+		t.Fatalf("without an agent to put in: %v, %s, %v", err, out, h.list())
+	}
+	h.killedAt("image", create...)
+	t.Cleanup(func() { _, _ = daemon.Virsh(h.uri, "destroy", "cd"); _, _ = daemon.Virsh(h.uri, "undefine", "cd") })
+	await(t, "QEMU takes the seat", func() bool { return h.list()["cd"].Seat == "connected" })
+	if document := h.dump("cd"); !strings.Contains(document, "<source file='"+h.path("agent.iso")+"'") {
+		t.Error(document)
+	}
+	// A domain that others made, and back, with the CD out again.
+	before := h.define("old", "q35")
+	h.must("gateway", "attach", "old", "--with-agent")
+	if document := h.dump("old"); !strings.Contains(document, h.path("agent.iso")) {
+		t.Error(document)
+	}
+	h.must("gateway", "detach", "old")
+	if h.dump("old") != before {
+		t.Errorf("not as before: %s", h.dump("old"))
+	}
+}
+
+// TestListForPeople: the table, and what is wrong below it.
+func TestListForPeople(t *testing.T) {
+	h := newHost(t, "qemu:///system")
+	h.define("tab", "pc")
+	h.must("gateway", "attach", "tab", "--name", "web")
+	h.serve()
+	h.define("gone", "q35")
+	h.must("gateway", "attach", "gone")
+	h.virsh("undefine", "gone")
+	if out := h.must("gateway", "list"); !strings.Contains(out, "web      tab     off    attach   free  polling") || !strings.Contains(out, "gone: libvirt has no domain with its UUID\n  run the") {
+		t.Error(out)
+	}
+	h.must("gateway", "detach", "gone") // without its domain
+	if out := h.must("gateway", "reload"); !strings.Contains(out, "1 gateway: web") {
+		t.Error(out)
+	}
+	h.must("gateway", "detach", "web")
 }

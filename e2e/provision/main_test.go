@@ -42,11 +42,13 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "guardring")
-	build := exec.Command("go", "build", "-tags", "killpoints", "-o", binary, "../../host-agent")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		log.Printf("build: %v: %s", err, out)
-		return 1
+	for name, pkg := range map[string]string{"guardring": "../../host-agent", "guardring-guest": "../../guest-agent"} {
+		build := exec.Command("go", "build", "-tags", "killpoints", "-o", filepath.Join(dir, name), pkg)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			log.Printf("build: %v: %s", err, out)
+			return 1
+		}
 	}
 	if daemon, err = libvirtd.Start(context.Background(), dir); err != nil {
 		log.Print(err)

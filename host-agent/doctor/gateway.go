@@ -15,7 +15,7 @@ func (c *check) socket(g Gateway) {
 		return
 	}
 	if !g.Served {
-		c.Fail(name, "guardring check-config, then have the server read it: kill -HUP", "the server does not serve the gateway")
+		c.Fail(name, "guardring gateway reload; guardring check-config, if it has faults", "the server does not serve the gateway")
 		return
 	}
 	mode, uid, gid, err := c.stat(g.Socket)
@@ -25,7 +25,7 @@ func (c *check) socket(g Gateway) {
 	case mode.Type() != fs.ModeSocket:
 		c.Fail(name, "remove it and restart the server", "%s is no socket", g.Socket)
 	case g.UID >= 0 && uid != g.UID || g.GID >= 0 && gid != g.GID || uint32(mode.Perm()) != g.Mode:
-		c.Fail(name, "have the server read its configuration: kill -HUP; see its log", "%s has owner %d:%d and mode %04o, configured are %s and %04o",
+		c.Fail(name, "guardring gateway reload; see the server's log", "%s has owner %d:%d and mode %04o, configured are %s and %04o",
 			g.Socket, uid, gid, mode.Perm(), owner(g), g.Mode)
 	case c.Libvirt != nil && g.HasUUID && c.Libvirt.UID >= 0 && !can(mode, uid, gid, c.Libvirt.UID, c.Libvirt.GID, 0o6):
 		c.Fail(name, fmt.Sprintf("write into the gateway's file: group: %d, mode: 0660", c.Libvirt.GID), "QEMU runs as %d:%d and may not connect to %s (owner %d:%d, mode %04o)",

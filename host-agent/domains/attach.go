@@ -63,17 +63,17 @@ func (d *Desk) Attach(a Attachment) error {
 		return err
 	}
 	backup := d.backup(name)
-	steps := []step{
-		{at: "backup", text: "keep the domain's document as it is in " + backup, done: !changed || facts.Gateway != "",
-			do: func() error { return write(backup, text, 0o600) }},
-		configured,
-		d.served(name, false),
-	}
+	var steps []step
 	if a.WithAgent {
 		steps = append(steps, d.image())
 	}
-	steps = append(steps, step{at: "defined", text: "change the domain " + there.Name, more: indent(domainxml.Diff("now", text, "then", after.XML)), done: !changed,
-		do: func() error { return d.Libvirt.Define(after.XML) }})
+	steps = append(steps,
+		step{at: "backup", text: "keep the domain's document as it is in " + backup, done: !changed || facts.Gateway != "",
+			do: func() error { return write(backup, text, 0o600) }},
+		configured,
+		d.served(name, false),
+		step{at: "defined", text: "change the domain " + there.Name, more: indent(domainxml.Diff("now", text, "then", after.XML)), done: !changed,
+			do: func() error { return d.Libvirt.Define(after.XML) }})
 	if err := d.perform(steps); err != nil {
 		return err
 	}

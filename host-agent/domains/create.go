@@ -69,10 +69,11 @@ func (d *Desk) Create(n NewGateway) error {
 	if err != nil {
 		return err
 	}
-	steps := []step{configured, d.served(n.Name, n.Start)}
+	var steps []step
 	if n.WithAgent {
 		steps = append(steps, d.image())
 	}
+	steps = append(steps, configured, d.served(n.Name, n.Start))
 	networks, err := d.networks(n.Gateway)
 	if err != nil {
 		return err

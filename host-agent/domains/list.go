@@ -74,7 +74,7 @@ func (v Inventory) listed(k Known) (Listed, error) {
 		}
 	}
 	if v.Seats != nil && !l.Served {
-		fault("guardring check-config; then have the server read it: SIGHUP", "the server does not serve it")
+		fault("guardring gateway reload", "the server does not serve it")
 	}
 	if k.UUID == "" || v.Libvirt == nil {
 		return l, nil
