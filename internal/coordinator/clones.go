@@ -53,6 +53,7 @@ type origin struct {
 
 	// Volatile.
 	drawn   sample // shown last; survives being away
+	listed  int    // its place in the list of samples, if it has one
 	arrival arrival
 }
 
@@ -127,7 +128,7 @@ func (c *Coordinator) compareSample(m *member, renewed bool) {
 		free(m, o.name)
 		c.endClone(m, reason)
 	}
-	for _, o := range c.members {
+	for _, o := range slices.Clone(c.copies) {
 		if o.cloneOf == m.name && !has(o) && (o.drawn != nil || renewed) {
 			free(o, o.name)
 			c.endClone(o, reason)
@@ -156,12 +157,24 @@ func (c *Coordinator) original(m *member) *member {
 	return c.byName[m.cloneOf]
 }
 
+// setOriginal notes whose clone m is; the zero Member: nobody's.
+func (c *Coordinator) setOriginal(m *member, original Member) {
+	m.cloneOf = original
+	i, found := slices.BinarySearchFunc(c.copies, m.name, func(o *member, n Member) int { return o.name.Compare(n) })
+	switch {
+	case original.IsZero() && found:
+		c.copies = slices.Delete(c.copies, i, i+1)
+	case !original.IsZero() && !found:
+		c.copies = slices.Insert(c.copies, i, m)
+	}
+}
+
 // becomeClone names m as o's clone. Of several originals the first one counts.
 func (c *Coordinator) becomeClone(m, o *member) {
 	if old := c.original(m); old != nil && old.comparePlace(o) <= 0 {
 		return
 	}
-	m.cloneOf = o.name
+	c.setOriginal(m, o.name)
 	c.saveMember(m)
 	c.notify(Notice{Kind: NoticeClone, Member: m.name, Other: o.name})
 	c.touchCopies()
@@ -177,7 +190,7 @@ func (c *Coordinator) endClone(m *member, reason string) {
 	if o := c.original(m); o != nil {
 		c.touch(o)
 	}
-	m.cloneOf = Member{}
+	c.setOriginal(m, Member{})
 	c.saveMember(m)
 	c.touch(m)
 }
@@ -185,7 +198,7 @@ func (c *Coordinator) endClone(m *member, reason string) {
 // touchCopies plans everyone anew who is, or has, a clone: what stands in whose
 // way has changed.
 func (c *Coordinator) touchCopies() {
-	for _, m := range c.members {
+	for _, m := range c.copies {
 		if o := c.original(m); o != nil {
 			c.touch(m)
 			c.touch(o)
@@ -227,7 +240,7 @@ func (c *Coordinator) forgetOrigin(m *member) {
 		c.endClone(m, "")
 	}
 	m.arrival = arrival{}
-	for _, o := range c.members {
+	for _, o := range slices.Clone(c.copies) {
 		if o.cloneOf == m.name {
 			c.endClone(o, ReasonMemberLeft)
 			c.pair(o, c.withSameSample(o))
@@ -237,7 +250,8 @@ func (c *Coordinator) forgetOrigin(m *member) {
 
 // applyOrigin takes in what a record of the member says.
 func (c *Coordinator) applyOrigin(m *member, r *Record) {
-	m.joined, m.cloneOf, m.rolledBack = r.Joined, r.CloneOf, r.RolledBack
+	c.setOriginal(m, r.CloneOf)
+	m.joined, m.rolledBack = r.Joined, r.RolledBack
 	m.freed, m.obeyed, m.generation = r.Freed, r.Obeyed, r.Generation
 	c.joins = max(c.joins, r.Joined)
 }
@@ -245,9 +259,9 @@ func (c *Coordinator) applyOrigin(m *member, r *Record) {
 // knownOriginals forgets originals that a ledger does not name: it was written
 // by several.
 func (c *Coordinator) knownOriginals() {
-	for _, m := range c.members {
+	for _, m := range slices.Clone(c.copies) {
 		if c.original(m) == nil || m.cloneOf == m.name {
-			m.cloneOf = Member{}
+			c.setOriginal(m, Member{})
 		}
 	}
 }

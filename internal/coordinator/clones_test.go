@@ -46,8 +46,11 @@ func (c *Coordinator) validOrigins() error {
 		} else if o != nil && o.comparePlace(m) >= 0 {
 			fail("%s is the clone of %s, who came later", m.name, o.name)
 		}
-		if in := slices.ContainsFunc(c.samples, func(e sampleEntry) bool { return e.m == m && e.n == len(m.drawn) }); in != (len(m.drawn) > 0) {
-			fail("%s is in the list of samples: %t, and has %d guards", m.name, in, len(m.drawn))
+		if len(m.drawn) > 0 && (m.listed >= len(c.samples) || c.samples[m.listed] != sampleEntry{m.drawn.sketch(), len(m.drawn), m}) {
+			fail("%s has %d guards, and in the list of samples at %d it is not", m.name, len(m.drawn), m.listed)
+		}
+		if in := slices.Contains(c.copies, m); in == m.cloneOf.IsZero() {
+			fail("%s is the clone of %q, and in the list of clones: %t", m.name, m.cloneOf, in)
 		}
 		for _, o := range c.members[:i] {
 			if o.joined == m.joined && o.joined != 0 {
@@ -61,8 +64,11 @@ func (c *Coordinator) validOrigins() error {
 			}
 		}
 	}
-	if len(c.samples) > len(c.members) {
-		fail("%d samples of %d members", len(c.samples), len(c.members))
+	if n := len(slices.DeleteFunc(slices.Clone(c.members), func(m *member) bool { return len(m.drawn) == 0 })); n != len(c.samples) {
+		fail("%d samples of %d members", len(c.samples), n)
+	}
+	if !slices.IsSortedFunc(c.copies, func(a, b *member) int { return a.name.Compare(b.name) }) || len(c.copies) > len(c.members) {
+		fail("%d clones of %d members, or out of order", len(c.copies), len(c.members))
 	}
 	return errors.Join(errs...)
 }

@@ -42,7 +42,8 @@ type Coordinator struct {
 	dirty          []*member     // to be planned before Step returns
 	gratis         *member       // is charged nothing just now, within one Step
 	joins          uint64        // the highest place given out, see origin.joined
-	samples        []sampleEntry // of all members that have shown one
+	samples        []sampleEntry // of all members that have shown one, in no order
+	copies         []*member     // that are clones of others, sorted by name
 	ready          Ready         // what the present Step asks for
 }
 
