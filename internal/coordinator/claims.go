@@ -24,6 +24,7 @@ type claim struct {
 	due, allowed time.Time
 
 	// Volatile.
+	at      *relay // its entry in the index; nil while it is not there
 	inUse   bool   // as the last publication says
 	noted   rival  // in the way, as the operator was told
 	blocked string // the reason why its conflict is not resolved now, though it could be
@@ -203,7 +204,7 @@ func (c *Coordinator) renew(cl *claim, g guard) {
 		cl.used = true
 		changed = true
 		if cl.m.exclusion(cl.key) != nil {
-			c.touchAround(c.known(cl.key)) // what it leaves behind is a reason for others now
+			c.touchAround(cl.at) // what it leaves behind is a reason for others now
 		}
 	}
 	if changed {

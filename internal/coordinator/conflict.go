@@ -85,14 +85,17 @@ func (c *Coordinator) obstacle(m *member, k Key, mine *claim) obstacle {
 func (c *Coordinator) obstacleUpTo(widest Level, m *member, k Key, mine *claim) obstacle {
 	var o obstacle
 	v := visit{m: m, k: k, mine: mine}
-	if mine != nil {
-		v.order = m.exclusion(k)
-	}
-	c.around(k, func(r *relay, l Level) {
+	meet := func(r *relay, l Level) {
 		if l <= widest {
 			v.meet(r, l, &o)
 		}
-	})
+	}
+	if mine != nil {
+		v.order = m.exclusion(k)
+		c.aroundEntry(mine.at, meet)
+	} else {
+		c.around(k, meet)
+	}
 	return o
 }
 

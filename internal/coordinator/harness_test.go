@@ -220,6 +220,9 @@ func (c *Coordinator) valid() error {
 			if cl.m != m || cl.stamp.Counter == 0 || cl.stamp.Counter > c.stamp || stamps[cl.stamp.Counter] {
 				fail("%s: claim with stamp %d", m.name, cl.stamp.Counter)
 			}
+			if r := c.known(cl.key); cl.at == nil || cl.at != r {
+				fail("%s: claim on %s is not at its entry", m.name, cl.key)
+			}
 			if !cl.live() && !cl.used {
 				fail("%s retains a guard that it never used", m.name)
 			}

@@ -166,6 +166,11 @@ func (c *Coordinator) around(k Key, yield func(r *relay, l Level)) {
 		c.near(&unknown, yield)
 		return
 	}
+	c.aroundEntry(r, yield)
+}
+
+// aroundEntry is around for an entry.
+func (c *Coordinator) aroundEntry(r *relay, yield func(r *relay, l Level)) {
 	yield(r, LevelRelay)
 	c.near(r, yield)
 }
@@ -176,11 +181,12 @@ func (c *Coordinator) file(cl *claim) {
 	first := !r.held()
 	i, _ := slices.BinarySearchFunc(r.claims, cl, func(a, b *claim) int { return cmp.Compare(a.stamp.Counter, b.stamp.Counter) })
 	r.claims = slices.Insert(r.claims, i, cl)
+	cl.at = r
 	if first {
 		c.fileLevels(r)
 	}
 	c.refresh(r)
-	c.around(cl.key, func(r *relay, _ Level) {
+	c.aroundEntry(r, func(r *relay, _ Level) {
 		for _, o := range r.claims {
 			if o.m != cl.m && o.m.exclusion(o.key) != nil {
 				c.touch(o.m) // it was told to go and is still there: now in conflict with cl.m too
@@ -197,7 +203,7 @@ func (c *Coordinator) file(cl *claim) {
 // unfile takes cl out of the index. Members in conflict with it are looked at
 // again: it may have been the only obstacle.
 func (c *Coordinator) unfile(cl *claim) {
-	r := c.known(cl.key)
+	r := cl.at
 	r.claims = slices.DeleteFunc(r.claims, func(o *claim) bool { return o == cl })
 	c.touchOpponents(cl)
 	if !r.held() {
@@ -205,6 +211,7 @@ func (c *Coordinator) unfile(cl *claim) {
 	}
 	c.refresh(r)
 	c.tidy(r)
+	cl.at = nil
 }
 
 // expect replaces m's expectations.
@@ -234,7 +241,7 @@ func (c *Coordinator) expect(m *member, want []expect) {
 
 // touchOpponents has the members that cl stood in the way of planned again.
 func (c *Coordinator) touchOpponents(cl *claim) {
-	c.around(cl.key, func(r *relay, _ Level) {
+	c.aroundEntry(cl.at, func(r *relay, _ Level) {
 		for _, o := range r.claims {
 			if o.noted.other == cl.m.name {
 				c.touch(o.m)
@@ -256,8 +263,7 @@ func (c *Coordinator) touchAround(r *relay) {
 			}
 		}
 	}
-	touch(r, LevelRelay)
-	c.near(r, touch)
+	c.aroundEntry(r, touch)
 }
 
 // reconsider has m planned again, unless it is not shown and nobody was told of a

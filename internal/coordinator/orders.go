@@ -215,8 +215,8 @@ func (c *Coordinator) end(m *member, reason string, over func(Exclusion) bool) {
 // decided has everyone planned again for whom it matters that m has the exclusion
 // x, or has it no more: it says which of two claims is the one in conflict.
 func (c *Coordinator) decided(m *member, x Exclusion) {
-	if m.claim(x.Key) != nil {
-		c.touchAround(c.known(x.Key))
+	if cl := m.claim(x.Key); cl != nil {
+		c.touchAround(cl.at)
 	}
 	c.reconsider(m)
 	if o := c.byName[x.For]; o != nil {

@@ -261,7 +261,10 @@ func (c *Coordinator) foreseen(m *member, primaries []int) []expect {
 		want = append(want, expect{m, k, reserved})
 		return true
 	}
-	room := c.reservable(m)
+	room := 0
+	if len(primaries) > 0 {
+		room = c.reservable(m)
+	}
 	for _, i := range primaries {
 		if len(want) < room {
 			add(i, true)
