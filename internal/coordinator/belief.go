@@ -30,6 +30,10 @@ type filing struct {
 // what it states no more.
 func (c *Coordinator) restate(m *member) {
 	p := &m.pub
+	if p.filed {
+		return
+	}
+	p.filed = true
 	states := func(i int) bool { return p.guards[i].facts != nil && p.visible(i) }
 	n := 0
 	same := true

@@ -80,12 +80,12 @@ func (c *Coordinator) recognize(m *member, began bool) {
 		return
 	}
 	renewed := false
-	if !p.shows(m.drawn) {
-		if s := p.sample(); s != nil {
-			renewed = m.renewed(s)
-			c.setSample(m, s)
-			c.compareSample(m, renewed)
-		}
+	if p.shows(m.drawn) {
+		m.drawn = p.ids // not two copies
+	} else if s := p.sample(); s != nil {
+		renewed = m.renewed(s)
+		c.setSample(m, s)
+		c.compareSample(m, renewed)
 	}
 	if !m.arrival.since.IsZero() {
 		c.judge(m, renewed)

@@ -27,7 +27,8 @@ const (
 )
 
 // sample is the guards that a member showed last when it showed them whole, in
-// sampled order. A member that is away keeps it: the usual clone is made of a
+// sampled order. It is not changed once made, so that it can be shared.
+// A member that is away keeps it: the usual clone is made of a
 // gateway that is switched off. It is not in the ledger, which holds claims
 // only; after a coordinator's start it comes with the member's publication.
 type sample []guardstate.Fingerprint
@@ -84,23 +85,22 @@ func (a sample) same(b sample) bool {
 // shown in part, of bridges (the user's own list, alike wherever it is alike),
 // or empty.
 func (p *publication) sample() sample {
-	if p.partial() || len(p.guards) == 0 {
+	if p.partial() || len(p.guards) == 0 || p.bridges() {
 		return nil
 	}
-	s := make(sample, 0, len(p.guards))
-	for _, g := range p.guards {
-		if g.has(shmproto.GuardBridge) {
-			return nil
-		}
-		s = append(s, g.id)
-	}
-	return s
+	return p.ids
 }
 
-// shows reports whether the publication shows exactly s, without making one.
+func (p *publication) bridges() bool {
+	return slices.ContainsFunc(p.guards, func(g guard) bool { return g.has(shmproto.GuardBridge) })
+}
+
+// shows reports whether the publication shows exactly s. Mostly s is its own.
 func (p *publication) shows(s sample) bool {
-	return len(s) == len(p.guards) && !slices.ContainsFunc(p.guards, func(g guard) bool { return g.has(shmproto.GuardBridge) }) &&
-		slices.EqualFunc(s, p.guards, func(f guardstate.Fingerprint, g guard) bool { return f == g.id })
+	if len(s) != len(p.ids) || p.bridges() {
+		return false
+	}
+	return len(s) == 0 || &s[0] == &p.ids[0] || slices.Equal(s, p.ids)
 }
 
 // sketch is one bit per guard of a sample, for finding like ones fast. A hostile

@@ -117,7 +117,9 @@ type publication struct {
 	receipt     shmproto.Receipt
 	seen        time.Time
 	guards      []guard // in order of preference
+	ids         sample  // of guards
 	hidden      uint64  // bit i: guard i found no token; see visible
+	filed       bool    // the index has what it states
 }
 
 func (p *publication) has(f shmproto.MemberFlags) bool { return p.flags&f != 0 }
@@ -178,7 +180,11 @@ func (p *publication) updateGuards(guards []shmproto.Guard, idle bool) (changed 
 	}
 	if !same {
 		p.guards = make([]guard, len(guards))
-		changed = true
+		p.ids = make(sample, len(guards))
+		for i := range guards {
+			p.ids[i] = guards[i].Fingerprint
+		}
+		changed, p.filed = true, false
 	}
 	for i := range guards {
 		g := guard{id: guards[i].Fingerprint, flags: guards[i].Flags}
@@ -193,6 +199,7 @@ func (p *publication) updateGuards(guards []shmproto.Guard, idle bool) (changed 
 		}
 		g.facts = stated(old, &guards[i])
 		if p.guards[i] != g {
+			p.filed = p.filed && p.guards[i].facts == g.facts
 			p.guards[i] = g
 			changed = true
 		}

@@ -240,9 +240,12 @@ func (c *Coordinator) adopt(m *member) {
 	}
 	kept := len(found)
 	for _, g := range m.pub.guards {
+		if !g.has(shmproto.GuardExcluded) || g.has(shmproto.GuardBridge) {
+			continue
+		}
 		k := RelayKey(g.id)
 		known := slices.ContainsFunc(found, func(x Exclusion) bool { return x.Key == k })
-		if g.has(shmproto.GuardExcluded) && !g.has(shmproto.GuardBridge) && !known && len(found) < c.cfg.MaxExclusions {
+		if !known && len(found) < c.cfg.MaxExclusions {
 			found = append(found, Exclusion{Key: k, Since: c.now, Why: WhyAdopted})
 		}
 	}

@@ -15,6 +15,13 @@ func (p *publication) visible(i int) bool { return p.hidden&(1<<i) == 0 }
 // sample are, and what it claims or was told not to use; each other one costs a
 // token, what is in use first.
 func (c *Coordinator) reveal(m *member) {
+	before := m.pub.hidden
+	c.choose(m)
+	m.pub.filed = m.pub.filed && m.pub.hidden == before
+}
+
+// choose does what reveal says.
+func (c *Coordinator) choose(m *member) {
 	p := &m.pub
 	p.hidden = 0
 	c.open(m)
@@ -133,6 +140,7 @@ func (c *Coordinator) vet(m *member) {
 		}
 		if s.said.contradicts(g.facts) && !c.pay(m, BudgetSampleChanges) {
 			g.facts = s.said
+			m.pub.filed = false
 			continue
 		}
 		s.said = g.facts.over(s.said)
