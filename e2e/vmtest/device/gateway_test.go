@@ -13,6 +13,7 @@ import (
 
 	"guardring/e2e/impostor"
 	"guardring/e2e/rig"
+	"guardring/e2e/tornet"
 	"guardring/e2e/vmtest"
 )
 
@@ -24,6 +25,9 @@ type gateway struct {
 	rig    *rig.Rig
 	other  *impostor.Impostor
 	script *script
+	// Server and coordinator are processes of their own, the server with a descriptor store.
+	store               *rig.FDStore
+	server, coordinator *tornet.Process
 }
 
 // status is what this package reads of `guardring-guest status --json`.
@@ -67,6 +71,7 @@ type options struct {
 	machine string
 	device  string // "" is auto
 	tick    time.Duration
+	lines   string // of the agent's configuration
 }
 
 // newGateway boots a VM whose agent is installed, prepared for nothing, and does not run.
@@ -90,7 +95,12 @@ func newGateway(t *testing.T, o options) *gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.startHost()
+	if g.store, err = rig.NewFDStore(g.rig.Dir); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { g.store.Close() })
+	g.startServer()
+	g.startCoordinator()
 	if g.other, err = impostor.Take(two.Socket()); err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +120,7 @@ instances:
     control: 192.168.%d.2:%d
     torrc: /etc/tor/torrc
     include: /etc/tor/guardring/default.conf
-`, o.device, o.tick, 70+number, g.script.port())
+%s`, o.device, o.tick, 70+number, g.script.port(), o.lines)
 	g.Guest, err = kit.Boot(t.Context(), vmtest.Options{
 		Name: "one", Region: one.Socket(), IOMMU: !o.noIOMMU, Machine: o.machine, Network: &vmtest.Network{Number: number},
 		Files: []vmtest.File{
@@ -137,12 +147,29 @@ instances:
 
 func tail(s string) string { return s[max(0, len(s)-4000):] }
 
-func (g *gateway) startHost() {
+func (g *gateway) startServer() {
 	g.t.Helper()
-	ctx, cancel := context.WithTimeout(g.t.Context(), 20*time.Second)
-	defer cancel()
-	if _, err := g.rig.StartHost(ctx); err != nil {
+	var err error
+	if g.server, err = g.rig.StartServer(g.store); err != nil {
 		g.t.Fatal(err)
+	}
+}
+
+// startCoordinator waits until it acts, which it can when the server runs.
+func (g *gateway) startCoordinator() {
+	g.t.Helper()
+	var err error
+	if g.coordinator, err = g.rig.Start("host", nil, g.rig.Host, "coordinate", "--config", g.rig.ConfigFile()); err != nil {
+		g.t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		s, _, err := g.rig.Status(g.t.Context())
+		if err == nil && s.Acting() {
+			return
+		}
+		if time.Now().After(end) || !g.coordinator.Running() {
+			g.t.Fatalf("no coordinator acts: %+v, %v", s, err)
+		}
 	}
 }
 
@@ -183,19 +210,29 @@ func (g *gateway) start(env ...string) int {
 	return number(g.t, pid)
 }
 
+// gone waits for the end of a process in the guest.
+func (g *gateway) gone(pid int) {
+	g.t.Helper()
+	g.must("sh", "-c", fmt.Sprintf("while kill -0 %d 2>/dev/null; do sleep 0.05; done", pid))
+}
+
 // await waits until the running agent's status is as wanted, at most for d.
 func (g *gateway) await(d time.Duration, what string, wanted func(status) bool) status {
 	g.t.Helper()
-	var s status
-	var text string
 	for end := time.Now().Add(d); time.Now().Before(end); {
-		text = g.try("guardring-guest", "status", "--json")
-		s = status{}
-		if json.Unmarshal([]byte(text), &s) == nil && wanted(s) {
+		if s := g.status(); s.PID != 0 && wanted(s) {
 			return s
 		}
 	}
-	g.t.Fatalf("not within %s: %s; status: %s", d, what, text)
+	g.t.Fatalf("not within %s: %s; status: %s", d, what, g.try("guardring-guest", "status", "--json"))
+	return status{}
+}
+
+// status asks the running agent; the zero value if there is none.
+func (g *gateway) status() (s status) {
+	if err := json.Unmarshal([]byte(g.try("guardring-guest", "status", "--json")), &s); err != nil {
+		return status{}
+	}
 	return s
 }
 

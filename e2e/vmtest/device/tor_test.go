@@ -24,6 +24,8 @@ type script struct {
 	mu      sync.Mutex
 	rejects []string // ReachableORAddresses
 	set     int      // SETCONFs so far
+	lost    map[int]bool
+	conns   []net.Conn
 }
 
 func newScript(t *testing.T) *script {
@@ -32,7 +34,7 @@ func newScript(t *testing.T) *script {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &script{l: l}
+	s := &script{l: l, lost: map[int]bool{}}
 	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
@@ -40,6 +42,9 @@ func newScript(t *testing.T) *script {
 			if err != nil {
 				return
 			}
+			s.mu.Lock()
+			s.conns = append(s.conns, c)
+			s.mu.Unlock()
 			go s.serve(c)
 		}
 	}()
@@ -47,6 +52,16 @@ func newScript(t *testing.T) *script {
 }
 
 func (s *script) port() int { return s.l.Addr().(*net.TCPAddr).Port }
+
+// lose has the Tor find out that guard n cannot be used any more.
+func (s *script) lose(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lost[n] = true
+	for _, c := range s.conns {
+		fmt.Fprintf(c, "650 GUARD ENTRY $%s~g%d DOWN\r\n", fingerprint(n), n) // who is gone does not hear it
+	}
+}
 
 // settings is how often the guest has set an option, and rejects what it set last.
 func (s *script) settings() (int, []string) {
@@ -58,7 +73,10 @@ func (s *script) settings() (int, []string) {
 func (s *script) serve(c net.Conn) {
 	defer c.Close()
 	for in := bufio.NewScanner(c); in.Scan(); {
-		if _, err := c.Write([]byte(s.answer(strings.TrimSpace(in.Text())))); err != nil {
+		s.mu.Lock() // an event must not come into the middle of an answer
+		_, err := c.Write([]byte(s.answer(strings.TrimSpace(in.Text()))))
+		s.mu.Unlock()
+		if err != nil {
 			return
 		}
 	}
@@ -71,9 +89,8 @@ func fingerprint(n int) string { return strings.Repeat(fmt.Sprintf("%02X", 0xA0+
 
 func relayAddress(n int) string { return fmt.Sprintf("10.%d.0.1:5000", 100+n) }
 
+// answer is called with mu held.
 func (s *script) answer(line string) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	word, rest, _ := strings.Cut(line, " ")
 	switch word {
 	case "PROTOCOLINFO":
@@ -126,7 +143,7 @@ func (s *script) info(key string) string {
 			if n < 3 {
 				status = "up"
 			}
-			if slices.ContainsFunc(s.rejects, func(r string) bool { return strings.TrimSpace(r) == "reject "+relayAddress(n) }) {
+			if s.lost[n] || slices.ContainsFunc(s.rejects, func(r string) bool { return strings.TrimSpace(r) == "reject "+relayAddress(n) }) {
 				status = "unusable"
 			}
 			lines = append(lines, fmt.Sprintf("$%s~g%d %s", fingerprint(n), n, status))

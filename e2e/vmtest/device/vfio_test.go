@@ -3,6 +3,7 @@
 package device
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,13 +26,13 @@ func TestVFIO(t *testing.T) {
 	if out := g.must("guardring-guest", "prepare"); !strings.Contains(out, "prepared already") {
 		t.Errorf("again: %s", out)
 	}
-	g.claim()
+	g.claim(0)
 	g.start()
 	s := g.works("vfio")
 	if s.Region.Path != "0000:00:10.0" || !strings.Contains(s.Region.Because, "IOMMU group") {
 		t.Errorf("status: %+v", s.Region)
 	}
-	g.obeys()
+	g.obeys(0)
 	if n := g.interrupts(); n == 0 {
 		t.Error("an order came, and no interrupt")
 	}
@@ -44,7 +45,7 @@ func TestPolling(t *testing.T) {
 	g := newGateway(t, options{noIOMMU: true, machine: "pc", tick: 30 * time.Second})
 	untouched := g.device()
 	t.Log(g.must("guardring-guest", "prepare"))
-	g.claim()
+	g.claim(0)
 	g.start()
 	s := g.works("poll")
 	if !strings.Contains(s.Region.Because, "no IOMMU") {
@@ -53,7 +54,7 @@ func TestPolling(t *testing.T) {
 	if out := g.must("guardring-guest", "status"); !strings.Contains(out, "POLLING") || !strings.Contains(out, "<iommu model='intel'>") {
 		t.Errorf("status for people: %s", out)
 	}
-	g.obeys()
+	g.obeys(0)
 	// From the first look after a change to the slowest pace it takes two seconds.
 	g.await(10*time.Second, "idle", func(s status) bool { return s.Uptime > 5 })
 	g.must("sleep", "3")
@@ -69,15 +70,15 @@ func TestPolling(t *testing.T) {
 	g.leaves(untouched)
 }
 
-// claim lets the other gateway be first with guard 0, which our Tor uses, too.
-func (g *gateway) claim() {
+// claim lets the other gateway be first with a guard.
+func (g *gateway) claim(n int) {
 	g.t.Helper()
-	if err := g.other.Publish(impostor.Guard{Fingerprint: fingerprint(0), Addr: relayAddress(0), Primary: true, InUse: true}); err != nil {
+	if err := g.other.Publish(impostor.Guard{Fingerprint: fingerprint(n), Addr: relayAddress(n), Primary: true, InUse: true}); err != nil {
 		g.t.Fatal(err)
 	}
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		s, _, err := g.rig.Status(g.t.Context())
-		if err == nil && s.Holds("two/default", fingerprint(0)) {
+		if err == nil && s.Holds("two/default", fingerprint(n)) {
 			return
 		}
 		if time.Now().After(end) {
@@ -86,13 +87,13 @@ func (g *gateway) claim() {
 	}
 }
 
-// obeys waits until our Tor was told to give guard 0 up, by an order that the host knows to be applied.
-func (g *gateway) obeys() {
+// obeys waits until our Tor was told to give a guard up, by an order that the host knows to be applied.
+func (g *gateway) obeys(n int) {
 	g.t.Helper()
-	g.hostSees(20*time.Second, "guard 0 is given up", func(m rig.Member) bool {
-		return m.Receipt.Status == "applied" && slices.Contains(m.Order.Exclusions, fingerprint(0))
+	g.hostSees(20*time.Second, fmt.Sprintf("guard %d is given up", n), func(m rig.Member) bool {
+		return m.Receipt.Status == "applied" && slices.Contains(m.Order.Exclusions, fingerprint(n))
 	})
-	if _, rejects := g.script.settings(); !slices.ContainsFunc(rejects, func(r string) bool { return strings.Contains(r, relayAddress(0)) }) {
+	if _, rejects := g.script.settings(); !slices.ContainsFunc(rejects, func(r string) bool { return strings.Contains(r, relayAddress(n)) }) {
 		g.t.Errorf("Tor was told %q", rejects)
 	}
 }
