@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 	"testing"
@@ -114,11 +115,11 @@ func BenchmarkVerify(b *testing.B) {
 func BenchmarkReadOrder(b *testing.B) {
 	r, _ := benched(b)
 	h, g := r.Host(1), r.Guest(0, 7)
-	o := shmproto.Order{Epoch: shmproto.Epoch{Number: 1 << 40}, Term: 1, Seq: 1, Member: "default"}
+	o := shmproto.Order{Epoch: shmproto.Epoch{Number: math.MaxUint64}, Term: 1, Seq: 1, Member: "default"}
 	for n := range byte(3) {
 		o.Exclusions = append(o.Exclusions, guardstate.Fingerprint{n, 1})
 	}
-	if err := h.WriteOrder(0, &o); err != nil {
+	if err := h.WriteOrder(0, &o); err != nil { // of an epoch that no lease fences
 		b.Fatal(err)
 	}
 	for b.Loop() {

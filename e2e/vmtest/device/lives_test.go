@@ -245,7 +245,7 @@ func TestCost(t *testing.T) {
 		g.must("guardring-guest", "prepare")
 		for _, kind := range []string{o.device, ""} {
 			out := g.must("sh", "-c", "GUARDRING_DEVICE="+kind+" device.test -test.run=^$ -test.bench=. -test.benchtime=500x 2>&1 || true")
-			if n := strings.Count(out, "ns/op"); n < 6 {
+			if n := strings.Count(out, "ns/op"); n < 6 || strings.Contains(out, "FAIL") {
 				t.Errorf("%d figures: %s", n, out)
 			}
 			for line := range strings.Lines(out) {
