@@ -39,6 +39,16 @@ func TestExampleIsTheDefault(t *testing.T) {
 	}
 }
 
+// TestHostIsMissedInTime: no slow tick is allowed with which the host could be away for a
+// minute unseen.
+func TestHostIsMissedInTime(t *testing.T) {
+	for text, good := range map[string]bool{"slow-tick: 28s": true, "slow-tick: 30s": false} {
+		if _, err := parse(text); (err == nil) != good {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
 // TestExampleInstance: the commented instance is valid, too.
 func TestExampleInstance(t *testing.T) {
 	_, after, _ := strings.Cut(Example, "name everything:\n")

@@ -81,7 +81,7 @@ type Config struct {
 
 // The defaults of Config.
 const (
-	DefaultSlowTick     = 30 * time.Second
+	DefaultSlowTick     = 25 * time.Second
 	DefaultLockPatience = time.Second
 	DefaultBackoffMin   = time.Second
 	DefaultBackoffMax   = time.Minute

@@ -205,7 +205,7 @@ func TestServerRestarted(t *testing.T) {
 // polling.
 func TestHostAway(t *testing.T) {
 	gateways := map[string]*gateway{}
-	for name, o := range map[string]options{"vfio": {tick: 30 * time.Second}, "poll": {tick: 30 * time.Second, noIOMMU: true}} {
+	for name, o := range map[string]options{"vfio": {tick: 25 * time.Second}, "poll": {tick: 25 * time.Second, noIOMMU: true}} {
 		g := newGateway(t, o)
 		g.must("guardring-guest", "prepare")
 		g.start()

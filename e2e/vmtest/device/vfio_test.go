@@ -42,7 +42,7 @@ func TestVFIO(t *testing.T) {
 // TestPolling: the same on a machine that cannot have an IOMMU. It is said, an order takes about a second at most, and an idle agent wakes
 // up no more than once a second.
 func TestPolling(t *testing.T) {
-	g := newGateway(t, options{noIOMMU: true, machine: "pc", tick: 30 * time.Second})
+	g := newGateway(t, options{noIOMMU: true, machine: "pc", tick: 25 * time.Second})
 	untouched := g.device()
 	t.Log(g.must("guardring-guest", "prepare"))
 	g.claim(0)
