@@ -72,7 +72,7 @@ var mayImport = map[role]struct {
 
 // excepted are single imports against mayImport, and why.
 var excepted = map[[2]string]string{
-	{"e2e/vmtest/device", "shmproto/ivshmem"}:      "a test rings as a host agent does",
+	{"e2e/vmtest/device", "shmproto/ivshmem"}:       "a test rings as a host agent does",
 	{"e2e/impostor", "internal/guardstate"}:         "a hostile guest speaks the protocol",
 	{"e2e/impostor", "shmproto"}:                    "a hostile guest speaks the protocol",
 	{"e2e/impostor", "shmproto/ivshmem"}:            "a hostile guest takes its seat as an honest one does",
