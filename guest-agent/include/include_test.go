@@ -156,6 +156,24 @@ func TestSandboxAsksForARestart(t *testing.T) {
 	}
 }
 
+// TestJoinAgainGivesTheFolderToAnotherUser: user: was changed in the configuration.
+func TestJoinAgainGivesTheFolderToAnotherUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("skipping, only root gives files away (try: as root)")
+	}
+	s := site(t, "")
+	join(t, s)
+	s.UID = 65534
+	r := join(t, s)
+	st, err := os.Stat(filepath.Dir(s.Include))
+	if err != nil || st.Sys().(*syscall.Stat_t).Uid != 65534 || len(r.Changed) != 1 || len(r.Next) != 0 {
+		t.Errorf("%v, %+v, %+v", err, st.Sys(), r)
+	}
+	if r := join(t, s); len(r.Changed) != 0 {
+		t.Errorf("again: %q", r.Changed)
+	}
+}
+
 func TestWhonixFolderGetsADropInThatSortsFirst(t *testing.T) {
 	s := site(t, "")
 	s.Folder = filepath.Join(filepath.Dir(s.Torrc), "torrc.d")

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // ErrRelay: the Tor is a relay, which cannot be a member: Tor itself refuses
@@ -61,7 +62,11 @@ func Join(s Site, text string) (Result, error) {
 	if after.Problem != "" {
 		return r, errors.New(after.Problem)
 	}
-	if len(r.Changed) > 0 {
+	restart := len(r.Changed) > 0
+	if err := r.giveFolder(s); err != nil {
+		return r, err
+	}
+	if restart {
 		if after.Sandbox {
 			r.next("restart this Tor now: under Sandbox 1 it would end at its next reload, because it does not know the new file")
 		} else {
@@ -78,6 +83,26 @@ const (
 	folderMode = 0o751
 	folderPass = 0o001
 )
+
+// giveFolder gives the include file's folder to the agent, which may run as another
+// user than when it was made. The agent replaces files whole, so the folder is
+// enough; and root gives no file away in a folder that somebody else writes to.
+func (r *Result) giveFolder(s Site) error {
+	folder := filepath.Dir(s.Include)
+	st, err := os.Stat(folder)
+	if err != nil {
+		return err
+	}
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	if !ok || s.UID < 0 || sys.Uid == uint32(s.UID) {
+		return nil
+	}
+	if err := os.Chown(folder, s.UID, -1); err != nil {
+		return fmt.Errorf("give the include file's folder to the agent: %w", err)
+	}
+	r.changed("gave %s to the agent's user", folder)
+	return nil
+}
 
 func (r *Result) makeInclude(s Site, text string) error {
 	folder := filepath.Dir(s.Include)
