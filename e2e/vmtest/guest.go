@@ -8,13 +8,11 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
-	"guardring/e2e/tornet"
 	"guardring/e2e/vmtest/errand"
 )
 
@@ -43,6 +41,8 @@ type Options struct {
 	// CommandLine and QEMU are more options of the kernel and of QEMU.
 	CommandLine string
 	QEMU        []string
+	// Hypervisor starts the machine; nil: QEMU is started as the fields above say.
+	Hypervisor Hypervisor
 }
 
 // Network is a network card whose traffic QEMU passes on as connections of its own, from this process's network namespace. Guest
@@ -68,7 +68,7 @@ type Guest struct {
 	opts Options
 
 	mu      sync.Mutex
-	proc    *tornet.Process
+	proc    Process
 	monitor *qmp
 	out     *errand.Line
 	token   uint64
@@ -169,9 +169,7 @@ func (g *Guest) launch(ctx context.Context) error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command("qemu-system-x86_64", g.args(ctx)...)
-	cmd.Stdout, cmd.Stderr = log, log
-	p, err := tornet.Spawn(cmd)
+	p, err := g.startMachine(ctx, log)
 	if err != nil {
 		return err
 	}
@@ -199,7 +197,7 @@ func (g *Guest) launch(ctx context.Context) error {
 }
 
 // accept takes QEMU's connection.
-func accept(ctx context.Context, p *tornet.Process, l net.Listener) (net.Conn, error) {
+func accept(ctx context.Context, p Process, l net.Listener) (net.Conn, error) {
 	ended := make(chan struct{})
 	defer close(ended)
 	go func() {

@@ -98,14 +98,8 @@ func (g *Guest) args(ctx context.Context) []string {
 	args := machineArgs(accelerator(g.kit.Accelerator(ctx)), o.Machine, o.IOMMU)
 	args = append(args, "-name", o.Name, "-m", strconv.Itoa(o.MemoryMiB),
 		"-kernel", g.kit.kernel.image(), "-initrd", g.file("initrd"), "-append", g.commandLine(),
-		"-chardev", "file,id=console,append=on,path="+g.file("console"), "-serial", "chardev:console",
-		"-chardev", "socket,id=qmp,path="+g.file("qmp"), "-mon", "chardev=qmp,mode=control",
-		"-device", "virtio-rng-pci", "-device", "virtio-serial-pci",
-		"-chardev", "socket,id=errand,path="+g.file("errand"), "-device", "virtserialport,chardev=errand,name="+errandPort)
-	for i, name := range o.Ports {
-		args = append(args, "-chardev", fmt.Sprintf("file,id=port%d,append=on,path=%s", i, g.file(name)),
-			"-device", fmt.Sprintf("virtserialport,chardev=port%d,name=%s", i, name))
-	}
+		"-chardev", "file,id=console,append=on,path="+g.file("console"), "-serial", "chardev:console", "-device", "virtio-rng-pci")
+	args = append(args, g.plumbing()...)
 	if len(o.Keep) > 0 {
 		args = append(args, "-drive", "if=none,id=disk,format=raw,file="+g.file("disk"), "-device", "virtio-blk-pci,drive=disk")
 	}
@@ -121,6 +115,17 @@ func (g *Guest) args(ctx context.Context) []string {
 		args = append(args, "-netdev", user, "-device", "virtio-net-pci,netdev=net,romfile=")
 	}
 	return append(args, o.QEMU...)
+}
+
+// plumbing are QEMU's arguments by which we reach into the guest. The slot is one that a libvirt domain leaves free.
+func (g *Guest) plumbing() []string {
+	args := []string{"-chardev", "socket,id=qmp,path=" + g.file("qmp"), "-mon", "chardev=qmp,mode=control", "-device", "virtio-serial-pci,id=errands,addr=0x1c",
+		"-chardev", "socket,id=errand,path=" + g.file("errand"), "-device", "virtserialport,bus=errands.0,chardev=errand,name=" + errandPort}
+	for i, name := range g.opts.Ports {
+		args = append(args, "-chardev", fmt.Sprintf("file,id=port%d,append=on,path=%s", i, g.file(name)),
+			"-device", fmt.Sprintf("virtserialport,bus=errands.0,chardev=port%d,name=%s", i, name))
+	}
+	return args
 }
 
 func (g *Guest) commandLine() string {

@@ -43,6 +43,8 @@ type Config struct {
 	Options string
 	// Head are torrc lines before all others.
 	Head string
+	// Hypervisor is as in vmtest.Options; then Region, NoIOMMU and Machine count for nothing.
+	Hypervisor vmtest.Hypervisor
 }
 
 // Gateway is a running gateway VM.
@@ -95,7 +97,7 @@ func Boot(ctx context.Context, kit *vmtest.Kit, cfg Config) (*Gateway, error) {
 	}
 	var err error
 	g.Guest, err = kit.Boot(ctx, vmtest.Options{Name: cfg.Name, Region: cfg.Region, Machine: cfg.Machine, IOMMU: !cfg.NoIOMMU, Network: network,
-		Files: g.files(), Keep: kept, Ports: []string{guardLog, agentLog}})
+		Files: g.files(), Keep: kept, Ports: []string{guardLog, agentLog}, Hypervisor: cfg.Hypervisor})
 	if err != nil {
 		return nil, err
 	}

@@ -50,15 +50,21 @@ var (
 // open boots the scene and waits until the duplicate is in use by both. No agent and no coordinator runs yet.
 func open(t *testing.T, settings map[string]setting) *scene {
 	t.Helper()
+	host, err := gateway.NewHost(hostBinary, guestBinary, "disjoint", names...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return openOn(t, settings, host)
+}
+
+// openOn is open on a host whose server does not run yet.
+func openOn(t *testing.T, settings map[string]setting, host *gateway.Host) *scene {
+	t.Helper()
 	began := time.Now()
 	g := network.Guards
 	plant := map[string][]*tornet.Relay{"updates": {g[0], g[1], g[2]}, "browsing": {g[0], g[3], g[4]}, "apps": {g[5], g[6], g[7]}}
-	s := &scene{t: t, gateways: map[string]*gateway.Gateway{}, traffic: map[string]*outcome.Traffic{}, planted: map[string][]string{},
+	s := &scene{t: t, host: host, gateways: map[string]*gateway.Gateway{}, traffic: map[string]*outcome.Traffic{}, planted: map[string][]string{},
 		common: g[0].Fingerprint, before: outcome.Snapshot{}}
-	var err error
-	if s.host, err = gateway.NewHost(hostBinary, guestBinary, "disjoint", names...); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(s.close)
 	ctx := s.ctx(3 * time.Minute)
 	if err := s.host.StartServer(ctx); err != nil {
