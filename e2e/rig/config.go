@@ -28,7 +28,9 @@ func (r *Rig) config() string {
 		b.WriteString("descriptor-store: true\n")
 	}
 	b.WriteString(r.Options)
-	b.WriteString("gateways:\n")
+	if len(r.Gateways) > 0 { // else they come from files, or the key would have no value
+		b.WriteString("gateways:\n")
+	}
 	for _, g := range r.Gateways {
 		fmt.Fprintf(&b, "  - name: %s\n", g.Name)
 	}
