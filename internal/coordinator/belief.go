@@ -125,7 +125,8 @@ func (c *Coordinator) believe(r *relay) belief {
 			return b
 		}
 	}
-	b.facts = &f
+	fresh := f // only what is new is allocated
+	b.facts = &fresh
 	return b
 }
 

@@ -138,20 +138,20 @@ func (f *facts) over(old *facts) *facts {
 		}
 		return f
 	}
-	merged := *f
+	subnets, family := f.subnets, f.family
 	if !f.statesSubnets() {
-		merged.subnets = old.subnets
+		subnets = old.subnets
 	}
 	if !f.statesFamily() {
-		merged.family = old.family
+		family = old.family
 	}
 	switch {
-	case merged.subnets == f.subnets && merged.family == f.family:
+	case subnets == f.subnets && family == f.family:
 		return f
-	case merged.equal(old):
+	case subnets == old.subnets && family.equal(old.family):
 		return old
 	}
-	return &merged
+	return &facts{subnets, family}
 }
 
 // lists reports whether the relay's own list names id.

@@ -29,13 +29,25 @@ func (c *Coordinator) choose(m *member) {
 	if m.account == nil || budget.unlimited() {
 		return
 	}
+	waiting := 0
+	if !m.showsSample() {
+		waiting = c.buy(m, budget)
+		m.resample()
+	}
+	_, next := c.left(m, BudgetSampleChanges)
+	c.lacks(m, BudgetSampleChanges, waiting, next)
+}
+
+// buy makes those guards part of m's sample that are new and can be paid. It
+// returns how many cannot.
+func (c *Coordinator) buy(m *member, budget Budget) (waiting int) {
+	p := &m.pub
 	free := 0
 	if !m.sampled {
 		// The first sample since our start. What it was before is not in the
 		// ledger: that would be a line for each change of a sample.
 		free = budget.Join + budget.Burst
 	}
-	waiting := 0
 	for _, class := range [...]shmproto.GuardFlags{shmproto.GuardInUse, shmproto.GuardPrimary, shmproto.GuardPossiblePrimary, 0} {
 		for i, g := range p.guards {
 			if classOf(g) != class || g.has(shmproto.GuardBridge) || m.sampledAt(i, g.id) >= 0 {
@@ -56,9 +68,7 @@ func (c *Coordinator) choose(m *member) {
 			m.sample = append(m.sample, seen{id: g.id})
 		}
 	}
-	m.resample()
-	_, next := c.left(m, BudgetSampleChanges)
-	c.lacks(m, BudgetSampleChanges, waiting, next)
+	return waiting
 }
 
 // classOf says how urgent it is that a guard be visible.
@@ -75,6 +85,12 @@ func classOf(g guard) shmproto.GuardFlags {
 type seen struct {
 	id   guardstate.Fingerprint
 	said *facts // all that the member has stated of it
+}
+
+// showsSample reports whether m's publication shows exactly its sample, as it
+// mostly does.
+func (m *member) showsSample() bool {
+	return slices.EqualFunc(m.sample, m.pub.guards, func(s seen, g guard) bool { return s.id == g.id && !g.has(shmproto.GuardBridge) })
 }
 
 // sampledAt returns the place in m's sample of guard i of its publication, -1 if
@@ -127,6 +143,7 @@ func (c *Coordinator) vet(m *member) {
 	if m.account == nil || c.cfg.Budgets.SampleChanges.unlimited() {
 		return
 	}
+	retains := slices.ContainsFunc(m.claims, func(cl *claim) bool { return !cl.live() })
 	for i := range m.pub.guards {
 		g := &m.pub.guards[i]
 		at := m.sampledAt(i, g.id)
@@ -134,6 +151,9 @@ func (c *Coordinator) vet(m *member) {
 			continue
 		}
 		s := &m.sample[at]
+		if s.said == g.facts && !retains {
+			continue // as ever
+		}
 		cl := m.claim(RelayKey(g.id))
 		if s.said == nil && cl != nil {
 			s.said = cl.facts // known from the ledger
