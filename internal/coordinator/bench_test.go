@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"time"
 
 	"guardring/internal/guardstate"
 	"guardring/shmproto"
@@ -16,11 +17,17 @@ import (
 // relays as leave a guard's share of conflicts the same for every n.
 func crowd(b testing.TB, n int) (*Coordinator, []*fakeTor) {
 	b.Helper()
-	rng := rand.New(rand.NewPCG(1, uint64(n)))
 	cfg := Config{Policy: PolicyDisjoint, Epoch: testEpoch}
 	if _, ok := b.(*testing.B); ok {
 		cfg = atWill(cfg) // or the same few members would soon have spent everything
 	}
+	return crowdOf(b, n, cfg)
+}
+
+// crowdOf is crowd with a configuration of the caller's.
+func crowdOf(b testing.TB, n int, cfg Config) (*Coordinator, []*fakeTor) {
+	b.Helper()
+	rng := rand.New(rand.NewPCG(1, uint64(n)))
 	c, err := New(cfg)
 	if err != nil {
 		b.Fatal(err)
@@ -57,10 +64,20 @@ func randomTor(rng *rand.Rand, gateway string, size, relays int) *fakeTor {
 
 // BenchmarkStep measures one changed publication of 60 guards: a member's second
 // primary goes and comes, each time another member's.
-func BenchmarkStep(b *testing.B) {
+func BenchmarkStep(b *testing.B) { benchmarkStep(b, atWill(Config{})) }
+
+// BenchmarkStepBudgets is BenchmarkStep with budgets, so large that nobody spends
+// them: the claim that comes is charged, and the account saved.
+func BenchmarkStepBudgets(b *testing.B) {
+	much := Budget{Join: maxTokens, Every: time.Minute, Burst: maxTokens}
+	benchmarkStep(b, Config{Budgets: Budgets{NewClaims: much, SampleChanges: much, ForcedUnused: much, ForcedUsed: much}})
+}
+
+func benchmarkStep(b *testing.B, cfg Config) {
+	cfg.Policy, cfg.Epoch = PolicyDisjoint, testEpoch
 	for _, n := range []int{64, 10_000} {
 		b.Run(fmt.Sprintf("gateways=%d", n), func(b *testing.B) {
-			c, tors := crowd(b, n)
+			c, tors := crowdOf(b, n, cfg)
 			order := rand.New(rand.NewPCG(2, 2)).Perm(n)
 			b.ReportAllocs()
 			i := 0
