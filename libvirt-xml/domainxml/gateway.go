@@ -214,7 +214,7 @@ func (g Gateway) disks() []libvirtxml.DomainDisk {
 		disks = append(disks, libvirtxml.DomainDisk{
 			Device:   "cdrom",
 			Driver:   &libvirtxml.DomainDiskDriver{Name: "qemu", Type: "raw"},
-			Source:   &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: g.ISO}},
+			Source:   &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: g.ISO}, StartupPolicy: "optional"},
 			Target:   &libvirtxml.DomainDiskTarget{Dev: "sda", Bus: "scsi"},
 			ReadOnly: &libvirtxml.DomainDiskReadOnly{},
 		})

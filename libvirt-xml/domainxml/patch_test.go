@@ -420,6 +420,9 @@ func TestChangedSince(t *testing.T) {
 		{"an interface gone after converting", edit(converted, "<mac address='52:54:00:aa:bb:01'/>", "<mac address='52:54:00:aa:bb:03'/>"), "a device was changed or removed since"},
 		{"no record", corpus(t)["odd"], "no gateway"},
 		{"a damaged record", edit(whonix, "guardring:added", "guardring:painted"), "unknown step <painted>"},
+		{"a record of what we never change", edit(whonix, `element="devices/iommu"`, `element="devices/disk"`), `unknown step <added> of "devices/disk"`},
+		{"a record of another attribute", edit(converted, `attribute="machine"`, `attribute="arch"`), `unknown step <set> of "os/type"`},
+		{"a record that breaks the document", edit(converted, `was="pc-i440fx-7.2"`, `was="&lt;"`), "would not be well-formed"},
 		{"a record without a name", edit(whonix, `name="gw"`, `name="g w"`), "no valid name"},
 		{"a record of nobody", edit(whonix, `by="attach"`, `by="me"`), "neither by attach nor by create"},
 		{"damaged devices in the record", edit(converted, `was="&lt;devices`, `was="&lt;devils`), "the record of the old devices is damaged"},
@@ -487,6 +490,30 @@ func FuzzPatch(f *testing.F) {
 		back, err := domainxml.Unpatch(p.XML)
 		if err != nil || back.XML != text {
 			t.Fatalf("%v\n%q\n%q\n%q", err, text, p.XML, back.XML)
+		}
+	})
+}
+
+// FuzzUnpatch: whatever a record says, the result is refused or a document.
+func FuzzUnpatch(f *testing.F) {
+	for _, text := range corpus(f) {
+		for _, a := range variants {
+			if p, err := a.Patch(text); err == nil {
+				f.Add(p.XML)
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := domainxml.Unpatch(text)
+		var r *domainxml.Refusal
+		if err != nil {
+			if p.XML != "" || !errors.As(err, &r) {
+				t.Fatalf("not a refusal: %v", err)
+			}
+			return
+		}
+		if _, err := domainxml.Inspect(p.XML); err != nil && !strings.Contains(err.Error(), "record") {
+			t.Fatalf("%v\n%s", err, p.XML)
 		}
 	})
 }

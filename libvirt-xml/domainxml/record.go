@@ -2,6 +2,8 @@ package domainxml
 
 import (
 	"encoding/xml"
+	"slices"
+	"strconv"
 	"strings"
 
 	"guardring/shmproto"
@@ -107,13 +109,34 @@ func recordOf(root *element) (*record, *element, error) {
 	for _, c := range e.children {
 		s := step{kind: stepKind(c.name.Local), path: c.attr("element"), key: c.attr("key"), attribute: c.attr("attribute")}
 		s.was, s.had = c.lookAttr("was")
-		known := s.kind == added || s.kind == opened || s.kind == set && s.attribute != "" || s.kind == replaced && s.had
-		if c.name.Space != Namespace || !known || s.path == "" {
-			return nil, nil, bad("unknown step <" + c.name.Local + ">")
+		if c.name.Space != Namespace || !s.known() {
+			return nil, nil, bad("unknown step <" + c.name.Local + "> of " + strconv.Quote(s.path))
 		}
 		r.steps = append(r.steps, s)
 	}
 	return r, e, nil
+}
+
+// ours are the elements that Patch ever changes, by what it does to them. A record
+// that names another was not written by us, and would have us remove that.
+var ours = map[stepKind][]string{
+	added:    {"metadata", "features/ioapic", "devices/iommu", "devices/iommu/driver", "devices/shmem", "devices/controller", "devices/disk"},
+	opened:   {"metadata", "devices", "devices/iommu"},
+	set:      {"features/ioapic driver", "devices/iommu/driver intremap", "os/type machine"},
+	replaced: {"devices"},
+}
+
+// known reports whether a step is one that Patch makes.
+func (s step) known() bool {
+	switch what := s.path; s.kind {
+	case set:
+		return slices.Contains(ours[set], what+" "+s.attribute)
+	case replaced:
+		return s.had && slices.Contains(ours[replaced], what)
+	default:
+		several := what == "devices/shmem" || what == "devices/controller" || what == "devices/disk"
+		return slices.Contains(ours[s.kind], what) && several == (s.key != "")
+	}
 }
 
 // converted reports whether the machine was an i440fx one.

@@ -126,7 +126,7 @@ func (p *patching) addCD(file string) {
 	p.add("devices", "disk", dev, behind(strings.Join([]string{
 		"<disk type='file' device='cdrom'>",
 		"  <driver name='qemu' type='raw'/>",
-		"  <source file='" + escape(file) + "'/>",
+		"  <source file='" + escape(file) + "' startupPolicy='optional'/>", // the domain starts without it, too
 		"  <target dev='" + dev + "' bus='scsi'/>",
 		"  <readonly/>",
 		fmt.Sprintf("  <address type='drive' controller='%d' bus='0' target='0' unit='0'/>", index),

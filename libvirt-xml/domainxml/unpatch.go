@@ -26,7 +26,7 @@ func Unpatch(text string) (Patched, error) {
 	for i := len(rec.steps) - 1; i >= 0; i-- {
 		s := rec.steps[i]
 		if t, err = parse(p.XML, "domain"); err != nil {
-			return Patched{}, fmt.Errorf("undo: %w", err) // our own mistake
+			return Patched{}, fmt.Errorf("undo: %w", err) // a record that has been changed
 		}
 		e := s.target(t.root)
 		if e == nil {
@@ -41,6 +41,9 @@ func Unpatch(text string) (Patched, error) {
 			p.Notes = append(p.Notes, note)
 		}
 		p.XML = undone
+	}
+	if _, err := parse(p.XML, "domain"); err != nil {
+		return Patched{}, refuse("restore the domain's document from the backup that attach made", "the record in the domain's metadata (<guardring:gateway>) has been changed: undone, the document would not be well-formed")
 	}
 	return p, nil
 }

@@ -3,26 +3,9 @@
 package provision
 
 import (
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 )
-
-// withGuestAgent gives the host a guest's agent to put on images.
-func (h *host) withGuestAgent() {
-	h.t.Helper()
-	build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", h.path("guardring-guest"), "../../guest-agent")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		h.t.Fatalf("build: %v: %s", err, out)
-	}
-	config, err := os.ReadFile(h.path("guardring.yaml"))
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	h.write("guardring.yaml", string(config)+"guest-agent: "+h.path("guardring-guest")+"\n")
-}
 
 // holdsCD says whether the running domain's QEMU has the image in a drive.
 func (h *host) holdsCD(domain string) {
@@ -31,22 +14,6 @@ func (h *host) holdsCD(domain string) {
 	if !strings.Contains(blocks, h.path("agent.iso")+" (raw, read-only)") {
 		h.t.Errorf("QEMU has no CD:\n%s", blocks)
 	}
-}
-
-// TestCreateWithAgent: the image is made, and is a CD in the gateway's real QEMU.
-func TestCreateWithAgent(t *testing.T) {
-	h := newHost(t, "qemu:///system")
-	h.serve()
-	args := []string{"gateway", "create", "cd", "--disk", h.disk("cd.raw"), "--disk-format", "raw", "--type", "qemu", "--user-network", "192.168.72.0/24", "--memory", "128", "--with-agent", "--start"}
-	h.refused("there is no guardring-guest beside", args...)
-	h.withGuestAgent()
-	h.must(args...)
-	t.Cleanup(func() {
-		_, _ = daemon.Virsh(h.uri, "destroy", "cd")
-		_, _ = daemon.Virsh(h.uri, "undefine", "cd")
-	})
-	await(t, "QEMU takes the seat", func() bool { return h.list()["cd"].Seat == "connected" })
-	h.holdsCD("cd")
 }
 
 // ideDomain is an old machine with a disk on IDE.
@@ -68,7 +35,6 @@ const ideDomain = `<domain type='qemu'>
 // it runs with the device and the CD, and afterwards is what it was.
 func TestAttachOldMachineWithAgent(t *testing.T) {
 	h := newHost(t, "qemu:///system")
-	h.withGuestAgent()
 	h.serve()
 	h.virsh("define", h.write("old.xml", strings.NewReplacer("NAME", "old", "DISK", h.disk("old.raw")).Replace(ideDomain)))
 	t.Cleanup(func() { _, _ = daemon.Virsh(h.uri, "undefine", "old") })
