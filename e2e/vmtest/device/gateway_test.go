@@ -49,12 +49,10 @@ type status struct {
 	Uptime  float64 `json:"uptime_seconds"`
 	Wakeups uint64  `json:"timer_wakeups"`
 	Members []struct {
-		Seq     uint64 `json:"seq"`
-		Receipt *struct {
-			Status string `json:"status"`
-			Reason string `json:"reason"`
-			Seq    uint64 `json:"seq"`
-		} `json:"receipt"`
+		Guards []struct {
+			Fingerprint string `json:"fingerprint"` // shortened
+			Primary     bool   `json:"primary"`
+		} `json:"guards"`
 	} `json:"members"`
 	Problems []struct {
 		Text string `json:"text"`

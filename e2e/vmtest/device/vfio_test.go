@@ -3,6 +3,7 @@
 package device
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -22,7 +23,10 @@ func TestVFIO(t *testing.T) {
 	if out := g.must("guardring-guest", "prepare", "--dry-run"); !strings.Contains(out, "would have noted") || g.device() != untouched {
 		t.Errorf("dry run: %s; the device is now %s", out, g.device())
 	}
+	g.examined("driver", "fail")
 	t.Log(g.must("guardring-guest", "prepare"))
+	g.examined("region", "pass")
+	g.examined("host", "pass") // its heartbeat, seen without an agent
 	if out := g.must("guardring-guest", "prepare"); !strings.Contains(out, "prepared already") {
 		t.Errorf("again: %s", out)
 	}
@@ -33,6 +37,9 @@ func TestVFIO(t *testing.T) {
 		t.Errorf("status: %+v", s.Region)
 	}
 	g.obeys(0)
+	for _, name := range []string{"agent", "device", "iommu", "modules", "driver", "permission", "region", "host", "control port of default", "include file of default"} {
+		g.examined(name, "pass")
+	}
 	if n := g.interrupts(); n == 0 {
 		t.Error("an order came, and no interrupt")
 	}
@@ -67,15 +74,28 @@ func TestPolling(t *testing.T) {
 	} else {
 		t.Logf("%.2f wake-ups a second when idle", rate)
 	}
+	if err := g.Reboot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	g.install()
+	g.must("guardring-guest", "prepare")
+	g.start()
+	g.works("poll")
+	g.obeys(0)
 	g.leaves(untouched)
 }
 
-// claim lets the other gateway be first with a guard.
-func (g *gateway) claim(n int) {
+// claim lets the other gateway be first with some guards.
+func (g *gateway) claim(guards ...int) {
 	g.t.Helper()
-	if err := g.other.Publish(impostor.Guard{Fingerprint: fingerprint(n), Addr: relayAddress(n), Primary: true, InUse: true}); err != nil {
+	var sample []impostor.Guard
+	for _, n := range guards {
+		sample = append(sample, impostor.Guard{Fingerprint: fingerprint(n), Addr: relayAddress(n), Primary: true, InUse: true})
+	}
+	if err := g.other.Publish(sample...); err != nil {
 		g.t.Fatal(err)
 	}
+	n := guards[len(guards)-1]
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		s, _, err := g.rig.Status(g.t.Context())
 		if err == nil && s.Holds("two/default", fingerprint(n)) {
@@ -114,6 +134,27 @@ func (g *gateway) leaves(untouched string) {
 	if out := g.must("guardring-guest", "leave"); !strings.Contains(out, "nothing to restore") {
 		g.t.Errorf("leave again: %s", out)
 	}
+}
+
+// examined checks one line of doctor.
+func (g *gateway) examined(name, state string) {
+	g.t.Helper()
+	var report struct {
+		Checks []struct{ Name, State, Text, Remedy string }
+	}
+	// Its exit code is the worst line's: the made-up Tor always has something to be warned of.
+	if err := json.Unmarshal([]byte(g.must("sh", "-c", "guardring-guest doctor --json || true")), &report); err != nil {
+		g.t.Fatal(err)
+	}
+	for _, c := range report.Checks {
+		if c.Name == name {
+			if c.State != state || (c.Remedy == "") != (state == "pass") {
+				g.t.Errorf("doctor says of %s: %+v, want %s", name, c, state)
+			}
+			return
+		}
+	}
+	g.t.Errorf("doctor says nothing of %s: %+v", name, report.Checks)
 }
 
 // device is how sysfs shows the device: driver, reservation, memory switched on or not, and who may map it.
