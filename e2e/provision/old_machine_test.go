@@ -3,6 +3,7 @@
 package provision
 
 import (
+	"os"
 	"strings"
 	"testing"
 )
@@ -39,15 +40,21 @@ func TestAttachOldMachineWithAgent(t *testing.T) {
 	h.virsh("define", h.write("old.xml", strings.NewReplacer("NAME", "old", "DISK", h.disk("old.raw")).Replace(ideDomain)))
 	t.Cleanup(func() { _, _ = daemon.Virsh(h.uri, "undefine", "old") })
 	before := h.dump("old")
+	t.Cleanup(func() { _, _ = daemon.Virsh(h.uri, "destroy", "old") })
 	for _, flag := range []string{"--polling", "--convert"} {
 		h.must("gateway", "attach", "old", "--with-agent", flag)
 		h.virsh("start", "old")
-		t.Cleanup(func() { _, _ = daemon.Virsh(h.uri, "destroy", "old") })
 		await(t, "QEMU takes the seat", func() bool { return h.list()["old"].Seat == "connected" })
 		h.holdsCD("old")
 		if l := h.list()["old"]; l.Interrupts != (flag == "--convert") || l.Fault != "" {
 			t.Errorf("%s: %+v", flag, l)
 		}
+		h.virsh("destroy", "old")
+		// Somebody tidies up the images: no reason not to start.
+		if err := os.Remove(h.path("agent.iso")); err != nil {
+			t.Fatal(err)
+		}
+		h.virsh("start", "old")
 		h.virsh("destroy", "old")
 		h.must("gateway", "detach", "old")
 		if after := h.dump("old"); after != before {

@@ -9,7 +9,7 @@ import (
 // byte: insert writes directly behind an element's end, where no space is, and
 // remove takes the space before an element with it.
 
-// insert puts markup (lines, two spaces a level) behind the last child of parent
+// insertLast puts markup (lines, two spaces a level) behind the last child of parent
 // that is not one of trailing, or at parent's beginning. A parent written <p/>
 // is opened: opened says so.
 func (t *tree) insertLast(parent *element, markup string, trailing ...string) (text string, opened bool) {
@@ -33,6 +33,8 @@ func (t *tree) insertAfterAny(parent *element, markup string, leading ...string)
 	return t.insertBehind(parent, anchor, markup)
 }
 
+// insertBehind puts markup behind the child with this index, -1 for parent's
+// beginning, indented as its neighbours are.
 func (t *tree) insertBehind(parent *element, anchor int, markup string) (text string, opened bool) {
 	outer := t.lead(parent.start)
 	inner := ""
