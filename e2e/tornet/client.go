@@ -205,10 +205,10 @@ func (e *Echo) Addr() *net.TCPAddr { return e.l.Addr().(*net.TCPAddr) }
 // Close ends the listener.
 func (e *Echo) Close() error { return e.l.Close() }
 
-// Ping sends a line over an echo stream and checks that it comes back within ten seconds.
+// Ping sends a line over an echo stream and checks that it comes back within half a minute: a busy machine has been seen to take more than ten seconds.
 func Ping(conn net.Conn) error {
 	const line = "guardring\n"
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.SetDeadline(time.Now().Add(30 * time.Second))
 	defer conn.SetDeadline(time.Time{})
 	if _, err := io.WriteString(conn, line); err != nil {
 		return err
