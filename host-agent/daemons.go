@@ -120,11 +120,14 @@ func runBoth(c *cli.Context) error {
 	log := newLog()
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
-	args := os.Args[2:] // after the name of the command
 	servers := make(chan *os.Process, 1)
 	var work sync.WaitGroup
-	work.Go(func() { supervise(c.Context, log, servers, exe, append([]string{"serve"}, args...)) })
-	work.Go(func() { supervise(c.Context, log, nil, exe, append([]string{"coordinate"}, args...)) })
+	work.Go(func() {
+		supervise(c.Context, log, servers, exe, append([]string{"serve"}, passOn(c, serveSettings)...))
+	})
+	work.Go(func() {
+		supervise(c.Context, log, nil, exe, append([]string{"coordinate"}, passOn(c, coordinateSettings)...))
+	})
 	work.Go(func() {
 		var server *os.Process
 		for {

@@ -17,7 +17,7 @@ import (
 )
 
 func doctorCommand() *cli.Command {
-	return &cli.Command{Name: "doctor", Usage: "check this host and name what must be mended; exit code 0 well, 1 warnings, 2 faults", Action: alone(examine), Flags: append(settings(),
+	return &cli.Command{Name: "doctor", Usage: "check this host and name what must be mended; exit code 0 well, 1 warnings, 2 faults", Action: alone(examine), Flags: append(settings("run-dir", "ledger-dir"),
 		&cli.BoolFlag{Name: "json", Usage: "one JSON document"},
 		&cli.StringFlag{Name: "hooks-dir", Usage: "libvirt's `DIR` of hooks", Value: hooksDir},
 	)}

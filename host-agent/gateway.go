@@ -34,18 +34,18 @@ func gatewayCommand() *cli.Command {
 	agent := &cli.BoolFlag{Name: "with-agent", Usage: "put a CD with the guest's agent in"}
 	running := &cli.BoolFlag{Name: "even-if-running", Usage: "change a running domain, from its next start on"}
 	return &cli.Command{Name: "gateway", Usage: "make gateways of libvirt domains, list and remove them", Subcommands: []*cli.Command{
-		{Name: "create", Usage: "make a new gateway: configuration, networks, domain", ArgsUsage: "NAME", Action: gatewayCreate, Flags: append(append(settings(), gatewayFlags()...), dry, agent,
+		{Name: "create", Usage: "make a new gateway: configuration, networks, domain", ArgsUsage: "NAME", Action: gatewayCreate, Flags: append(append(settings("run-dir"), gatewayFlags()...), dry, agent,
 			&cli.BoolFlag{Name: "start", Usage: "start it"},
 		)},
-		{Name: "attach", Usage: "make a gateway of a domain that exists", ArgsUsage: "DOMAIN", Action: gatewayAttach, Flags: append(settings(), dry, agent, running,
+		{Name: "attach", Usage: "make a gateway of a domain that exists", ArgsUsage: "DOMAIN", Action: gatewayAttach, Flags: append(settings("run-dir"), dry, agent, running,
 			&cli.StringFlag{Name: "name", Usage: "`NAME` of the gateway", DefaultText: "the domain's"},
 			&cli.BoolFlag{Name: "convert", Usage: "make a q35 machine of an i440fx one, so that its guest can be interrupted"},
 			&cli.BoolFlag{Name: "polling", Usage: "add no IOMMU: the guest's agent looks for changes by itself"},
 		)},
-		{Name: "detach", Usage: "make a plain domain again of what attach has made a gateway", ArgsUsage: "NAME", Action: gatewayDetach, Flags: append(settings(), dry, running)},
-		{Name: "remove", Usage: "remove a gateway that create has made; its disks stay", ArgsUsage: "NAME", Action: gatewayRemove, Flags: append(settings(), dry)},
-		{Name: "reload", Usage: "have the server read the configuration, and show what it serves", Action: alone(gatewayReload), Flags: settings()},
-		{Name: "list", Usage: "show the gateways: domain, state, seat, and what is wrong", Action: alone(gatewayList), Flags: append(settings(),
+		{Name: "detach", Usage: "make a plain domain again of what attach has made a gateway", ArgsUsage: "NAME", Action: gatewayDetach, Flags: append(settings("run-dir"), dry, running)},
+		{Name: "remove", Usage: "remove a gateway that create has made; its disks stay", ArgsUsage: "NAME", Action: gatewayRemove, Flags: append(settings("run-dir"), dry)},
+		{Name: "reload", Usage: "have the server read the configuration, and show what it serves", Action: alone(gatewayReload), Flags: settings("run-dir")},
+		{Name: "list", Usage: "show the gateways: domain, state, seat, and what is wrong", Action: alone(gatewayList), Flags: append(settings("run-dir"),
 			&cli.BoolFlag{Name: "json", Usage: "one JSON document"},
 		)},
 	}}

@@ -29,10 +29,10 @@ func hookCommand() *cli.Command {
 	dir := &cli.StringFlag{Name: "hooks-dir", Usage: "libvirt's `DIR` of hooks", Value: hooksDir}
 	dry := &cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and change nothing"}
 	return &cli.Command{Name: "hook", Usage: "optional: stop a gateway's start with clear words while the server is away", Subcommands: []*cli.Command{
-		{Name: "print", Usage: "print the hook", Action: alone(hookPrint), Flags: settings()},
-		{Name: "install", Usage: "install it; libvirtd must then be restarted once", Action: alone(hookInstall), Flags: append(settings(), dir, dry)},
+		{Name: "print", Usage: "print the hook", Action: alone(hookPrint), Flags: settings("run-dir")},
+		{Name: "install", Usage: "install it; libvirtd must then be restarted once", Action: alone(hookInstall), Flags: append(settings("run-dir"), dir, dry)},
 		{Name: "remove", Usage: "remove it", Action: alone(hookRemove), Flags: []cli.Flag{dir, dry}},
-		{Name: "run", Usage: "what the hook calls; libvirt's arguments, and a domain's document on standard input", ArgsUsage: "DOMAIN OPERATION...", Action: hookRun, Flags: settings()},
+		{Name: "run", Usage: "what the hook calls; libvirt's arguments, and a domain's document on standard input", ArgsUsage: "DOMAIN OPERATION...", Action: hookRun, Flags: settings("run-dir")},
 	}}
 }
 

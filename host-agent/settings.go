@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -17,17 +18,52 @@ import (
 	"guardring/internal/version"
 )
 
-// settings are the flags that name the configuration or override it.
-func settings() []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "configuration `FILE`", DefaultText: config.DefaultPath},
+// everySetting names the flags that settings knows, but for config.
+var everySetting = []string{"run-dir", "ledger-dir", "policy", "heartbeat", "show-fingerprints", "gateway"}
+
+// settings are the flags that name the configuration or override it: config, and
+// those that the command makes use of.
+func settings(names ...string) []cli.Flag {
+	flags := []cli.Flag{&cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "configuration `FILE`", DefaultText: config.DefaultPath}}
+	for _, f := range []cli.Flag{
 		&cli.StringFlag{Name: "run-dir", Usage: "`DIR` of the sockets, instead of the configuration's"},
 		&cli.StringFlag{Name: "ledger-dir", Usage: "`DIR` of the ledger, instead of the configuration's"},
 		&cli.StringFlag{Name: "policy", Usage: "observe or disjoint, instead of the configuration's"},
 		&cli.StringFlag{Name: "heartbeat", Usage: "`DURATION`, instead of the configuration's"},
 		&cli.BoolFlag{Name: "show-fingerprints", Usage: "show whole fingerprints"},
 		&cli.StringSliceFlag{Name: "gateway", Usage: "one more gateway of this `NAME`; may be repeated"},
+	} {
+		if slices.Contains(names, f.Names()[0]) {
+			flags = append(flags, f)
+		}
 	}
+	return flags
+}
+
+// Settings of the two processes that run starts.
+var (
+	serveSettings      = []string{"run-dir", "gateway"}
+	coordinateSettings = []string{"run-dir", "ledger-dir", "policy", "heartbeat", "show-fingerprints"}
+)
+
+// passOn writes the settings that were given, config included, as arguments for
+// another of our commands, which knows these.
+func passOn(c *cli.Context, names []string) []string {
+	var args []string
+	for _, name := range append([]string{"config"}, names...) {
+		switch {
+		case !c.IsSet(name):
+		case name == "show-fingerprints":
+			args = append(args, fmt.Sprintf("--%s=%t", name, c.Bool(name)))
+		case name == "gateway":
+			for _, g := range c.StringSlice(name) {
+				args = append(args, "--gateway="+g)
+			}
+		default:
+			args = append(args, "--"+name+"="+c.String(name))
+		}
+	}
+	return args
 }
 
 // load reads the configuration and lets the flags override it. Flags are

@@ -22,7 +22,7 @@ func xmlCommand() *cli.Command {
 		{
 			Name: "gateway", Usage: "print the domain of a new gateway", ArgsUsage: "NAME",
 			Flags: append(append(gatewayFlags(), serverPathFlags()...),
-				&cli.StringFlag{Name: "uuid", Usage: "the domain's `UUID` (default: a random one)"},
+				&cli.StringFlag{Name: "uuid", Usage: "the domain's `UUID`", DefaultText: "a random one"},
 				&cli.StringFlag{Name: "iso", Usage: "image `FILE` that is put in as a CD"}),
 			Action: xmlGateway,
 		},
@@ -49,9 +49,9 @@ func xmlCommand() *cli.Command {
 // networkFlags say which networks a gateway is in.
 func networkFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "role", Usage: "what the gateway is for (default: its name)"},
-		&cli.StringFlag{Name: "external-network", Usage: "libvirt `NETWORK` to the Internet (default: guardring-external; Whonix has Whonix-External)"},
-		&cli.StringFlag{Name: "internal-network", Usage: "libvirt `NETWORK` of the workstations (default: guardring-ROLE; Whonix has Whonix-Internal)"},
+		&cli.StringFlag{Name: "role", Usage: "what the gateway is for", DefaultText: "its name"},
+		&cli.StringFlag{Name: "external-network", Usage: "libvirt `NETWORK` to the Internet (Whonix: Whonix-External)", DefaultText: "guardring-external"},
+		&cli.StringFlag{Name: "internal-network", Usage: "libvirt `NETWORK` of the workstations (Whonix: Whonix-Internal)", DefaultText: "guardring-ROLE"},
 		&cli.StringFlag{Name: "user-network", Usage: "`NETWORK` of QEMU itself instead of the external one, such as 192.168.71.0/24"},
 	}
 }
@@ -60,14 +60,14 @@ func networkFlags() []cli.Flag {
 func gatewayFlags() []cli.Flag {
 	return append(networkFlags(),
 		&cli.StringFlag{Name: "disk", Usage: "the gateway's disk image `FILE`"},
-		&cli.StringFlag{Name: "disk-format", Usage: "qcow2 or raw (default: qcow2)"},
-		&cli.UintFlag{Name: "memory", Usage: "in `MIB` (default: 512)"},
-		&cli.UintFlag{Name: "vcpus", Usage: "virtual CPUs (default: 1)"},
-		&cli.StringFlag{Name: "type", Usage: "kvm or qemu (default: kvm)"},
+		&cli.StringFlag{Name: "disk-format", Usage: "qcow2 or raw", DefaultText: "qcow2"},
+		&cli.UintFlag{Name: "memory", Usage: "in `MIB`", DefaultText: "512"},
+		&cli.UintFlag{Name: "vcpus", Usage: "virtual CPUs", DefaultText: "1"},
+		&cli.StringFlag{Name: "type", Usage: "kvm, or qemu: emulated and slow", DefaultText: "kvm; create: qemu where libvirt has no KVM"},
 		&cli.StringFlag{Name: "machine", Usage: "q35, or a version of it"},
-		&cli.StringFlag{Name: "firmware", Usage: "bios or efi (default: bios)"},
+		&cli.StringFlag{Name: "firmware", Usage: "bios or efi", DefaultText: "bios"},
 		&cli.StringFlag{Name: "title", Usage: "one line for people"},
-		&cli.StringFlag{Name: "emulator", Usage: "`PATH` of QEMU (default: libvirt's choice)"},
+		&cli.StringFlag{Name: "emulator", Usage: "`PATH` of QEMU", DefaultText: "libvirt's choice"},
 		&cli.StringFlag{Name: "kernel", Usage: "boot this `FILE` directly"},
 		&cli.StringFlag{Name: "initrd", Usage: "`FILE`, with --kernel"},
 		&cli.StringFlag{Name: "cmdline", Usage: "`TEXT`, with --kernel"})
@@ -87,7 +87,7 @@ func gatewayFrom(c *cli.Context, name string) domainxml.Gateway {
 func serverPathFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "run-dir", Usage: "the server's run directory `DIR`", Value: rundir.Default},
-		&cli.StringFlag{Name: "server-path", Usage: "the gateway's socket (default: gateways/NAME.sock in the run directory)"},
+		&cli.StringFlag{Name: "server-path", Usage: "the gateway's socket", DefaultText: "gateways/NAME.sock in the run directory"},
 	}
 }
 

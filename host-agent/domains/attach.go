@@ -74,7 +74,8 @@ func (d *Desk) Attach(a Attachment) error {
 		d.served(name, false),
 		step{at: "defined", text: "change the domain " + there.Name, more: indent(domainxml.Diff("now", text, "then", after.XML)), done: !changed,
 			do: func() error { return d.Libvirt.Define(after.XML) }})
-	if err := d.perform(steps); err != nil {
+	did, err := d.perform(steps)
+	if err != nil {
 		return err
 	}
 	if changed {
@@ -82,6 +83,9 @@ func (d *Desk) Attach(a Attachment) error {
 			fmt.Fprintln(d.Out, "note: "+note)
 		}
 		d.sayRunning(there)
+	}
+	if did {
+		d.sayNext(there.Name, there.State.Alive(), a.WithAgent, "the same command with --with-agent puts a CD with it in")
 	}
 	return nil
 }

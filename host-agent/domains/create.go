@@ -90,7 +90,11 @@ func (d *Desk) Create(n NewGateway) error {
 			return d.Libvirt.Start(now)
 		}})
 	}
-	return d.perform(steps)
+	did, err := d.perform(steps)
+	if did && err == nil {
+		d.sayNext(n.Name, n.Start || isThere && there.State.Alive(), n.WithAgent, "with --with-agent, a CD with it would have been in")
+	}
+	return err
 }
 
 // created looks for a domain that Create has made under this name.
@@ -140,7 +144,7 @@ func (d *Desk) networks(g domainxml.Gateway) ([]step, error) {
 // image is the step that makes the image with the guest's agent. It is made anew
 // each time: the agent may be a newer one.
 func (d *Desk) image() step {
-	return step{at: "image", text: "write " + d.ISO + ", the image with the guest's agent", do: func() error { return d.WriteISO(d.ISO) }}
+	return step{at: "image", always: true, text: "write " + d.ISO + ", the image with the guest's agent", do: func() error { return d.WriteISO(d.ISO) }}
 }
 
 // checkDisk finds what QEMU would only say when the domain starts. The format is

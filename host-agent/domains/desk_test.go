@@ -82,16 +82,16 @@ func TestPerform(t *testing.T) {
 	told := do("t", nil)
 	told.always = true
 	d.DryRun = true
-	if err := d.perform([]step{do("a", nil), done, told}); err != nil || did != "" || !strings.Contains(out.String(), "more of a") || strings.Contains(out.String(), "do b") {
+	if _, err := d.perform([]step{do("a", nil), done, told}); err != nil || did != "" || !strings.Contains(out.String(), "more of a") || strings.Contains(out.String(), "do b") {
 		t.Errorf("%v %q\n%s", err, did, out)
 	}
 	d.DryRun = false
 	fault := errors.New("no")
-	if err := d.perform([]step{do("a", nil), done, do("c", fault), do("d", nil)}); !errors.Is(err, fault) || did != "ac" {
+	if _, err := d.perform([]step{do("a", nil), done, do("c", fault), do("d", nil)}); !errors.Is(err, fault) || did != "ac" {
 		t.Errorf("%v %q", err, did)
 	}
 	out.Reset()
-	if err := d.perform([]step{done, told}); err != nil || did != "act" || !strings.Contains(out.String(), "all of it was done already") {
+	if was, err := d.perform([]step{done, told}); was || err != nil || did != "act" || !strings.Contains(out.String(), "all of it was done already") {
 		t.Errorf("%v %q %s", err, did, out)
 	}
 }

@@ -38,7 +38,7 @@ func (d *Desk) Detach(name string, evenIfRunning bool) error {
 			do: func() error { return d.Libvirt.Define(before.XML) }},
 		{at: "compared", text: "compare it with the backup", done: there.UUID == "" || !exists(d.backup(name)), do: func() error { return d.compare(name, there) }},
 	}
-	if err := d.perform(append(steps, removal...)); err != nil {
+	if _, err := d.perform(append(steps, removal...)); err != nil {
 		return err
 	}
 	for _, note := range before.Notes {
@@ -98,7 +98,7 @@ func (d *Desk) Remove(name string) error {
 		return err
 	}
 	steps := []step{{at: "undefined", text: "undefine the domain " + there.Name, done: !isThere, do: func() error { return d.Libvirt.Undefine(there) }}}
-	if err := d.perform(append(steps, removal...)); err != nil {
+	if _, err := d.perform(append(steps, removal...)); err != nil {
 		return err
 	}
 	if isThere && len(facts.Disks) > 0 && !d.DryRun {

@@ -46,19 +46,19 @@ type step struct {
 	do     func() error
 }
 
-// perform does what is not done yet.
-func (d *Desk) perform(steps []step) error {
+// perform does what is not done yet; did says whether there was anything.
+func (d *Desk) perform(steps []step) (did bool, err error) {
 	if d.DryRun {
-		return d.show(steps)
+		d.show(steps)
+		return false, nil
 	}
-	did := false
 	for _, s := range steps {
 		if s.done {
 			continue
 		}
 		fmt.Fprintln(d.Out, s.text)
 		if err := s.do(); err != nil {
-			return err
+			return did, err
 		}
 		did = did || !s.always
 		killpoint.Here("gateway-" + s.at)
@@ -66,10 +66,10 @@ func (d *Desk) perform(steps []step) error {
 	if !did {
 		fmt.Fprintln(d.Out, "all of it was done already")
 	}
-	return nil
+	return did, nil
 }
 
-func (d *Desk) show(steps []step) error {
+func (d *Desk) show(steps []step) {
 	fmt.Fprintln(d.Out, "a dry run: nothing is changed; without --dry-run this is done:")
 	did := false
 	for _, s := range steps {
@@ -85,7 +85,20 @@ func (d *Desk) show(steps []step) error {
 	if !did {
 		fmt.Fprintln(d.Out, "all else is done already")
 	}
-	return nil
+}
+
+// sayNext: the domain is a gateway, and needs an agent.
+func (d *Desk) sayNext(domain string, alive, withAgent bool, again string) {
+	fmt.Fprintln(d.Out, "next:")
+	if !alive {
+		fmt.Fprintf(d.Out, "  virsh start %s\n", domain)
+	}
+	if withAgent {
+		fmt.Fprintln(d.Out, "  in the gateway, as root: mount -o ro /dev/disk/by-label/GUARDRING /mnt && sh /mnt/install")
+	} else {
+		fmt.Fprintf(d.Out, "  install guardring-guest in the gateway, and run guardring-guest join there, as root (%s)\n", again)
+	}
+	fmt.Fprintln(d.Out, "  on this host: guardring doctor; guardring status")
 }
 
 // Lock keeps other commands that change gateways out, whose half-way states would
