@@ -247,6 +247,9 @@ func (g *gateway) seat(s *seat, h *holder, l *link, fresh bool, from side, who [
 	// A holder that has ended by now has been settled: not counted, it leaves the
 	// seat as free as the header says.
 	if from == guestSide && s.holder == h {
+		if fresh && shmproto.Renew(g.region.mapping) {
+			g.event("the gateway's part of the region was damaged, as a guest can do, and is emptied for the next holder of its seat")
+		}
 		a, err := g.region.attach()
 		if err != nil {
 			g.log.Error("attachment not counted", "error", err)
