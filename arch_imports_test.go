@@ -49,7 +49,7 @@ var roles = map[string]role{
 
 	"e2e": trial, "e2e/demo": trial, "e2e/impostor": trial, "e2e/libvirtd": trial, "e2e/namespace": trial, "e2e/oracle": trial,
 	"e2e/outcome": trial, "e2e/provision": trial, "e2e/rig": trial, "e2e/tornet": trial, "e2e/vmtest": trial, "e2e/vmtest/errand": trial,
-	"e2e/vmtest/gateway": trial, "e2e/vmtest/inside": trial,
+	"e2e/vmtest/gateway": trial, "e2e/vmtest/inside": trial, "e2e/vmtest/mayhem": trial, "e2e/vmtest/stopwatch": trial,
 	"e2e/vmtest/device": trial,
 }
 
@@ -74,6 +74,11 @@ var mayImport = map[role]struct {
 var excepted = map[[2]string]string{
 	{"e2e/vmtest/device", "shmproto/ivshmem"}:       "a test rings as a host agent does",
 	{"e2e/impostor", "internal/guardstate"}:         "a hostile guest speaks the protocol",
+	{"e2e/vmtest/stopwatch", "guest-agent/device"}:  "what is measured is the agent's own way to the device",
+	{"e2e/vmtest/stopwatch", "shmproto"}:            "it stands for both agents, without their policy",
+	{"e2e/vmtest/stopwatch", "shmproto/ivshmem"}:    "it stands for both agents, without their policy",
+	{"e2e/vmtest/mayhem", "shmproto"}:               "a hostile guest rings as the protocol has it",
+	{"e2e/vmtest/mayhem", "shmproto/ivshmem"}:       "a hostile guest rings as the protocol has it",
 	{"e2e/impostor", "shmproto"}:                    "a hostile guest speaks the protocol",
 	{"e2e/impostor", "shmproto/ivshmem"}:            "a hostile guest takes its seat as an honest one does",
 	{"guest-agent/config", "guest-agent/discovery"}: "what the file leaves out is filled in from where Debian puts it",

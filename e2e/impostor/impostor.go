@@ -33,9 +33,10 @@ type Guard struct {
 
 // Impostor holds a guest seat.
 type Impostor struct {
-	client *ivshmem.Client
-	guest  *shmproto.Guest
-	seq    shmproto.Seq
+	ring  func(peer ivshmem.PeerID, v ivshmem.Vector) error
+	close func() error
+	guest *shmproto.Guest
+	seq   shmproto.Seq
 }
 
 // takeTime bounds the handshake, and the wait for the lock.
@@ -47,11 +48,21 @@ func Take(socket string) (*Impostor, error) {
 	if err != nil {
 		return nil, err
 	}
-	region, err := shmproto.Open(c.Memory)
+	i, err := Over(c.Memory, c.Ring)
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	return &Impostor{client: c, guest: region.Guest(0, shmproto.Incarnation(time.Now().UnixNano()))}, nil
+	i.close = c.Close
+	return i, nil
+}
+
+// Over works on a region that is mapped already, by a PCI device for instance, and has the doorbells rung by ring.
+func Over(memory []byte, ring func(ivshmem.PeerID, ivshmem.Vector) error) (*Impostor, error) {
+	region, err := shmproto.Open(memory)
+	if err != nil {
+		return nil, err
+	}
+	return &Impostor{ring: ring, close: func() error { return nil }, guest: region.Guest(0, shmproto.Incarnation(time.Now().UnixNano()))}, nil
 }
 
 // Publish shows a member "default" with this sample, in this order, and rings the host.
@@ -76,13 +87,22 @@ func (i *Impostor) Publish(sample ...Guard) error {
 	}
 	var errs []error
 	for seat := range ivshmem.PeerID(shmproto.HostSeats) {
-		errs = append(errs, i.client.Ring(seat, shmproto.VectorChanged))
+		errs = append(errs, i.ring(seat, shmproto.VectorChanged))
 	}
 	return errors.Join(errs...)
 }
 
+// Ordered is the sequence number of the order that is shown to the member "default"; 0 for none.
+func (i *Impostor) Ordered() uint64 {
+	var o shmproto.Order
+	if i.guest.ReadOrder(0, "default", &o) != nil {
+		return 0
+	}
+	return uint64(o.Seq)
+}
+
 // Close gives the seat up.
-func (i *Impostor) Close() error { return i.client.Close() }
+func (i *Impostor) Close() error { return i.close() }
 
 // guard is the protocol's form.
 func (s Guard) guard() (shmproto.Guard, error) {

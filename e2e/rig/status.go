@@ -7,16 +7,33 @@ import (
 
 // Status is what this package reads of `guardring status --json`.
 type Status struct {
-	Verdict      string        `json:"verdict"` // ok, warning, critical, unknown
-	Summary      string        `json:"summary"`
-	Coordinators []Coordinator `json:"coordinators"`
-	Epoch        string        `json:"epoch"`
-	Term         uint64        `json:"term"`
-	Doorbells    uint64        `json:"doorbells"`
-	Members      []Member      `json:"members"`
-	Conflicts    []Conflict    `json:"conflicts"`
+	Verdict      string          `json:"verdict"` // ok, warning, critical, unknown
+	Summary      string          `json:"summary"`
+	Coordinators []Coordinator   `json:"coordinators"`
+	Epoch        string          `json:"epoch"`
+	Term         uint64          `json:"term"`
+	Doorbells    uint64          `json:"doorbells"`
+	Problems     []Problem       `json:"problems"`
+	Gateways     []GatewayStatus `json:"gateways"`
+	Members      []Member        `json:"members"`
+	Conflicts    []Conflict      `json:"conflicts"`
 	// Contradictions are relays of which members state different facts.
 	Contradictions []Contradiction `json:"contradictions"`
+}
+
+// Problem is one thing that is wrong.
+type Problem struct {
+	Text string `json:"text"`
+}
+
+// GatewayStatus is one gateway as the coordinator knows it.
+type GatewayStatus struct {
+	Name       string    `json:"name"`
+	Present    bool      `json:"present"`
+	Attachment uint64    `json:"attachment"`
+	Violations int       `json:"violations"`
+	Quarantine time.Time `json:"quarantine"` // since when; zero: not
+	Reason     string    `json:"reason"`
 }
 
 // Contradiction is a relay of which two members state different facts.
@@ -32,6 +49,8 @@ type Coordinator struct {
 	PID  int    `json:"pid"`
 	Role string `json:"role"`
 	Term uint64 `json:"term"`
+	// Publications counts what it has read.
+	Publications uint64 `json:"publications"`
 }
 
 // Member is one Tor as the coordinator knows it.
@@ -48,7 +67,8 @@ type Member struct {
 		Exclusions []string `json:"exclusions"`
 	} `json:"order"`
 	Publication struct {
-		Seq uint64 `json:"seq"`
+		Seq         uint64 `json:"seq"`
+		Incarnation uint64 `json:"incarnation"`
 	} `json:"publication"`
 	Stuck string `json:"stuck"`
 	// CloneOf and RolledBack tell of a copied and of a restored gateway.
@@ -89,6 +109,16 @@ type Conflict struct {
 // Acting tells whether a coordinator acts.
 func (s Status) Acting() bool {
 	return slices.ContainsFunc(s.Coordinators, func(c Coordinator) bool { return c.Role == "acting" })
+}
+
+// Gateway finds a gateway by name; its zero value if there is none.
+func (s Status) Gateway(name string) GatewayStatus {
+	for _, g := range s.Gateways {
+		if g.Name == name {
+			return g
+		}
+	}
+	return GatewayStatus{}
 }
 
 // Budget finds a member's budget by name; its zero value if there is none.

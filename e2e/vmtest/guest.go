@@ -141,6 +141,9 @@ func (g *Guest) Start(ctx context.Context) error {
 	if err := g.awaitHello(ctx); err != nil {
 		return errors.Join(fmt.Errorf("guest %s does not start: %w; its console ends with: %s", g.Name, err, tail(g.Console())), g.Kill())
 	}
+	if strings.Contains(g.Console(), "Initramfs unpacking failed") {
+		return errors.Join(fmt.Errorf("guest %s: its files do not fit into %d MiB of memory", g.Name, g.opts.MemoryMiB), g.Kill())
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.ready = time.Since(began)

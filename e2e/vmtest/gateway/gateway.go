@@ -233,8 +233,20 @@ func (g *Gateway) Agent(ctx context.Context, argv ...string) (string, error) {
 	return g.Run(ctx, "sh", "-c", asTor("guardring-guest "+strings.Join(argv, " ")))
 }
 
-// AgentPID is the agent's process ID in the guest.
-func (g *Gateway) AgentPID() string { return g.agent }
+// AgentMemory is the most that the running agent has had in memory, in bytes.
+func (g *Gateway) AgentMemory(ctx context.Context) (int, error) {
+	b, err := g.ReadFile(ctx, "/proc/"+g.agent+"/status")
+	if err != nil {
+		return 0, err
+	}
+	for l := range strings.Lines(string(b)) {
+		if f := strings.Fields(l); len(f) == 3 && f[0] == "VmHWM:" {
+			kib, err := strconv.Atoi(f[1])
+			return kib << 10, err
+		}
+	}
+	return 0, fmt.Errorf("guest %s: process %s is no agent", g.Name, g.agent)
+}
 
 // AgentLog is what the agents of this gateway have said.
 func (g *Gateway) AgentLog() string {

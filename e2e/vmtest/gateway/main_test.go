@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -26,6 +27,8 @@ var (
 	network                 *tornet.Network
 	kit                     *vmtest.Kit
 	hostBinary, guestBinary string
+	mayhemBinary            string // what a hostile guest runs
+	stopwatchBinary         string // what measures
 	echo                    *tornet.Echo
 	cache                   = "../../../build"
 )
@@ -84,8 +87,10 @@ func begin(ctx context.Context) (end func(), err error) {
 		return end, err
 	}
 	hostBinary, guestBinary = filepath.Join(bin, "guardring"), filepath.Join(bin, "guardring-guest")
-	for out, pkg := range map[string]string{hostBinary: "guardring/host-agent", guestBinary: "guardring/guest-agent"} {
-		cmd := exec.CommandContext(ctx, "go", "build", "-tags", "killpoints", "-o", out, pkg)
+	mayhemBinary, stopwatchBinary = filepath.Join(bin, "mayhem"), filepath.Join(bin, "stopwatch")
+	for out, pkg := range map[string]string{hostBinary: "guardring/host-agent", guestBinary: "guardring/guest-agent",
+		mayhemBinary: "guardring/e2e/vmtest/mayhem", stopwatchBinary: "guardring/e2e/vmtest/stopwatch"} {
+		cmd := exec.CommandContext(ctx, "go", "build", "-tags", "killpoints", "-ldflags", "-s -w", "-o", out, pkg)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if said, err := cmd.CombinedOutput(); err != nil {
 			return end, fmt.Errorf("build %s: %w: %s", pkg, err, said)
@@ -94,11 +99,16 @@ func begin(ctx context.Context) (end func(), err error) {
 	if kit, err = vmtest.Prepare(ctx, gateway.Kit(filepath.Join(cache, "vm"), log.Printf)); err != nil {
 		return end, err
 	}
-	network, err = tornet.Start(ctx, tornet.Config{CacheDir: filepath.Join(cache, "tornet-keys"), Guards: 14, Exits: 2, Routable: true,
-		Progress: func(s string) { log.Print(s) }})
-	if err != nil {
-		return end, fmt.Errorf("start private Tor network: %w", err)
-	}
 	echo, err = tornet.StartEcho()
 	return end, err
 }
+
+// startNetwork starts the private Tor network for those scenarios that need it, once.
+var startNetwork = sync.OnceValue(func() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	var err error
+	network, err = tornet.Start(ctx, tornet.Config{CacheDir: filepath.Join(cache, "tornet-keys"), Guards: 14, Exits: 2, Routable: true,
+		Progress: func(s string) { log.Print(s) }})
+	return err
+})

@@ -60,6 +60,9 @@ func open(t *testing.T, settings map[string]setting) *scene {
 // openOn is open on a host whose server does not run yet.
 func openOn(t *testing.T, settings map[string]setting, host *gateway.Host) *scene {
 	t.Helper()
+	if err := startNetwork(); err != nil {
+		t.Fatalf("private Tor network: %v", err)
+	}
 	began := time.Now()
 	g := network.Guards
 	plant := map[string][]*tornet.Relay{"updates": {g[0], g[1], g[2]}, "browsing": {g[0], g[3], g[4]}, "apps": {g[5], g[6], g[7]}}

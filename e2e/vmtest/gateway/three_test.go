@@ -5,10 +5,11 @@ package gateway_test
 import (
 	"os"
 	"testing"
+	"time"
 )
 
 // TestThreeGateways is the main job with real machines: three guests, a common guard planted in two of them. Tor itself, asked from
-// outside, shows disjoint guards and exactly the due change; the orders came by interrupt.
+// outside, shows disjoint guards and exactly the due change; the orders came by interrupt. Then come the faults.
 func TestThreeGateways(t *testing.T) {
 	all := map[string]setting{"updates": byVFIO, "browsing": byVFIO, "apps": byVFIO}
 	s := open(t, all)
@@ -28,6 +29,14 @@ func TestThreeGateways(t *testing.T) {
 	if st.Doorbells == 0 || rung == 0 {
 		t.Errorf("%d doorbells rung, %d interrupts: no doorbell was used", st.Doorbells, rung)
 	}
+	for _, name := range names {
+		m, err := s.gateways[name].AgentMemory(s.ctx(20 * time.Second))
+		if err != nil {
+			t.Error(err)
+		}
+		t.Logf("figures: the agent of %s has used %.1f MiB of memory at most", name, float64(m)/(1<<20))
+	}
+	s.faults()
 }
 
 // TestPolling is the same with guests that have no IOMMU.
