@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,10 +9,14 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"syscall"
+	"time"
 
 	"guardring/guest-agent/config"
 	"guardring/guest-agent/device"
+	"guardring/guest-agent/report"
 	"guardring/internal/hint"
+	"guardring/internal/statussock"
 )
 
 // defaultGroup is whose members may use Tor's control port on Debian and Whonix.
@@ -34,6 +39,11 @@ func prepare(w io.Writer, cfg config.Config, group string, dry bool) error {
 	if o.GID, err = agentGroup(cfg, group); err != nil {
 		return err
 	}
+	if plan, err := device.Prepare(o, true); err == nil && len(plan.Changed) > 0 && !dry {
+		if err := notInUse(cfg); err != nil {
+			return err
+		}
+	}
 	p, err := device.Prepare(o, dry)
 	tell(w, p.Changed, dry)
 	if err != nil {
@@ -46,11 +56,41 @@ func prepare(w io.Writer, cfg config.Config, group string, dry bool) error {
 	return nil
 }
 
+// notInUse refuses to change a device under the agent that has it.
+func notInUse(cfg config.Config) error {
+	b, err := statussock.Fetch(cfg.StatusSocket(), agentName, statusTime)
+	if err != nil {
+		return nil // none runs
+	}
+	d, err := report.Parse(b, false)
+	if err == nil && d.Region.Attached && d.Region.Device != string(device.BySocket) {
+		return hint.Errorf("stop the agent (systemctl stop guardring-guest), then prepare again", "the running agent (process %d) has the device, which would have to change", d.PID)
+	}
+	return nil
+}
+
+// letGoTime is how long the kernel may take to close what an ended agent had.
+const letGoTime = 5 * time.Second
+
 // restore gives the device back as prepare found it.
-func restore(w io.Writer, cfg config.Config) error {
-	p, err := device.Restore(deviceOptions(cfg), false)
-	tell(w, p.Changed, false)
-	return err
+func restore(ctx context.Context, w io.Writer, cfg config.Config) error {
+	ctx, cancel := context.WithTimeout(ctx, letGoTime)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		p, err := device.Restore(deviceOptions(cfg), false)
+		tell(w, p.Changed, false)
+		if !errors.Is(err, syscall.EBUSY) {
+			return err
+		}
+		// The agent has ended, but its last thread may not. There is no event for that.
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 func tell(w io.Writer, changed []string, dry bool) {

@@ -54,7 +54,7 @@ func leave(ctx context.Context, w io.Writer, cfg config.Config, names []string) 
 	}
 	err = eachSite(w, picked, include.Leave, "was not prepared; nothing to restore")
 	if len(names) == 0 {
-		err = errors.Join(err, restore(w, cfg)) // the agent has let go of the device
+		err = errors.Join(err, restore(ctx, w, cfg)) // the agent has let go of the device
 	}
 	if err != nil || len(names) == 0 {
 		return err

@@ -79,7 +79,7 @@ func judge(d pci.Device) *Refusal {
 		r.Why, r.Remedy = "revision 0 is ivshmem 1, of QEMU 2.5 and older", "use model ivshmem-doorbell on a newer QEMU"
 	case d.Size[barMemory] != shmproto.RegionSize:
 		r.Why = fmt.Sprintf("its memory (BAR2) has %d bytes, a gateway's region %d", d.Size[barMemory], shmproto.RegionSize)
-		r.Remedy = "it is another program's; add the gateway's own <shmem> element to the domain's XML (guardring attach on the host)"
+		r.Remedy = "it is another program's; add the gateway's own <shmem> element to the domain's XML (guardring gateway attach on the host)"
 	case d.Size[barMSIX] == 0:
 		r.Why, r.Remedy = "it has no MSI-X: ivshmem-plain has no doorbells", "use model ivshmem-doorbell with <msi vectors='2' ioeventfd='on'/>"
 	case d.Size[barRegisters] < registersSize:

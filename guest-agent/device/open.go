@@ -170,7 +170,9 @@ func (o Options) openPrepared(d pci.Device) (Device, Choice, error) {
 		c.Kind, c.Reason = ByPolling, "the VM has no IOMMU that Linux uses: "+iommuRemedy
 	case polls:
 		c.Kind, c.Reason = ByPolling, "the device is in IOMMU group "+d.Group+", but it was prepared for polling"
-		if !o.Bus.HasDriver(vfioDriver) {
+		if past := o.noVFIO(d); past != "" {
+			c.Reason = past
+		} else if !o.Bus.HasDriver(vfioDriver) {
 			c.Reason = "the device is in IOMMU group " + d.Group + ", but the kernel module vfio-pci is not loaded"
 		}
 	default:
@@ -224,7 +226,7 @@ func noGroup(address string) error {
 
 func noDevice(address string, refused []*Refusal) error {
 	what := fmt.Sprintf("no PCI device %04x:%04x (ivshmem) on this machine", vendor, deviceID)
-	remedy := "add the <shmem> element to the domain's XML (guardring attach on the host), or device: socket"
+	remedy := "add the <shmem> element to the domain's XML (guardring gateway attach on the host), or device: socket"
 	if address != "" {
 		what = fmt.Sprintf("no PCI device %04x:%04x (ivshmem) at %s", vendor, deviceID, address)
 		remedy = "correct pci-address: in the configuration, or leave it out"

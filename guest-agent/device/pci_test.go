@@ -501,6 +501,34 @@ func TestPrepareFails(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+	t.Run("no interrupt remapping", func(t *testing.T) {
+		k, o := machine(t, grouped)
+		if _, err := Prepare(o, false); err != nil {
+			t.Fatal(err)
+		}
+		// What Prepare does when VFIO refuses the group: no made-up kernel has its ioctls.
+		if err := o.remember(grouped, "VFIO cannot be had: no remapping"); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			p, err := Prepare(o, false)
+			if err != nil || p.Choice.Kind != ByPolling || !strings.Contains(p.Choice.Reason, "no remapping") {
+				t.Errorf("%+v, %v", p, err)
+			}
+			checkPrepared(t, k, p)
+		}
+		d, c, err := Open(o)
+		if err != nil || !strings.Contains(c.Reason, "no remapping") {
+			t.Fatalf("%+v, %v", c, err)
+		}
+		d.Close()
+		if _, err := Restore(o, false); err != nil || k.Device(address) != grouped {
+			t.Errorf("%v, %+v", err, k.Device(address))
+		}
+		if p, err := Prepare(o, false); err != nil || p.Choice.Kind != ByVFIO {
+			t.Errorf("after leave it is not tried again: %+v, %v", p, err)
+		}
+	})
 	t.Run("another device", func(t *testing.T) {
 		disk := card()
 		disk.Address, disk.ID, disk.Driver = "0000:00:02.0", 0x1001, "virtio-pci"

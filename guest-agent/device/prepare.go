@@ -56,20 +56,32 @@ func Prepare(o Options, dry bool) (Prepared, error) {
 	}
 	d := found[0]
 	p := Prepared{Choice: Choice{Address: d.Address}}
-	if o.Kind != ByPolling && d.Group != "" {
+	switch past := o.noVFIO(d); {
+	case o.Kind == ByPolling:
+		p.Choice.Reason = "the configuration says so"
+	case d.Group == "" && o.Kind == ByVFIO:
+		return p, noGroup(d.Address)
+	case d.Group == "":
+		p.Choice.Reason = "the VM has no IOMMU that Linux uses: " + iommuRemedy
+	case past != "" && o.Kind != ByVFIO: // tried in this boot: it will not be better now
+		p.Choice.Reason = past
+	default:
 		p.Choice.Kind, p.Choice.Reason = ByVFIO, "the device is in IOMMU group "+d.Group
 		err = o.run(&p, o.forVFIO(d), dry)
+		if err == nil && !dry {
+			err = o.try(d)
+		}
 		var missing *ModuleError
-		if err == nil || o.Kind == ByVFIO || !errors.As(err, &missing) {
+		if err == nil || o.Kind == ByVFIO || !errors.As(err, &missing) && !errors.Is(err, errNoRemapping) {
 			return p, err
 		}
-		p.Choice.Reason = "VFIO cannot be had: " + missing.Error()
-	} else if o.Kind == ByVFIO {
-		return p, noGroup(d.Address)
-	} else if d.Group == "" {
-		p.Choice.Reason = "the VM has no IOMMU that Linux uses: " + iommuRemedy
-	} else {
-		p.Choice.Reason = "the configuration says so"
+		p.Choice.Reason = "VFIO cannot be had: " + err.Error() + ": " + hint.Of(err)
+		if err := o.remember(d, p.Choice.Reason); err != nil {
+			return p, err
+		}
+		if d, err = o.Bus.Device(d.Address); err != nil {
+			return p, err
+		}
 	}
 	p.Choice.Kind = ByPolling
 	steps, err := o.forPolling(d)
@@ -160,6 +172,19 @@ func (o Options) forPolling(d pci.Device) ([]step, error) {
 		steps = append(steps, o.give("prepare-resource", o.Bus.ResourceFile(d.Address, bar))...)
 	}
 	return steps, nil
+}
+
+// try takes the device for a moment: some IOMMUs have groups, and yet VFIO refuses
+// them. Whatever else is wrong is for the agent to say.
+func (o Options) try(d pci.Device) error {
+	v, err := openVFIO(o.Bus, d)
+	switch {
+	case errors.Is(err, errNoRemapping):
+		return err
+	case err == nil:
+		return v.Close()
+	}
+	return nil
 }
 
 // give lets o.GID use a file, root besides, and nobody else.

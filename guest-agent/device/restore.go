@@ -21,6 +21,8 @@ type record struct {
 	Override string `json:"driver_override"` // "" for none
 	Enabled  bool   `json:"enabled"`
 	Boot     string `json:"boot_id"`
+	// NoVFIO is why VFIO could not be had in this boot; "" if it was not tried or works.
+	NoVFIO string `json:"no_vfio,omitempty"`
 }
 
 // readRecord returns the state file's record; ok is false if there is none.
@@ -48,18 +50,38 @@ func (o Options) note(d pci.Device) []step {
 	if old, ok, err := o.readRecord(); err == nil && ok && old.Address == d.Address && old.Boot == boot {
 		return nil
 	}
-	r := record{d.Address, d.Driver, d.Override, d.Enabled, boot}
+	r := record{Address: d.Address, Driver: d.Driver, Override: d.Override, Enabled: d.Enabled, Boot: boot}
 	what := "noted in " + o.StateFile + " that the driver of " + d.Address + " was " + orNone(d.Driver)
-	return []step{{"prepare-noted", what, func() error {
-		if err := os.MkdirAll(filepath.Dir(o.StateFile), 0o755); err != nil {
-			return err
-		}
-		b, err := json.Marshal(r)
-		if err != nil {
-			return err
-		}
-		return renameio.WriteFile(o.StateFile, append(b, '\n'), 0o644)
-	}}}
+	return []step{{"prepare-noted", what, func() error { return o.writeRecord(r) }}}
+}
+
+func (o Options) writeRecord(r record) error {
+	if err := os.MkdirAll(filepath.Dir(o.StateFile), 0o755); err != nil {
+		return err
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return renameio.WriteFile(o.StateFile, append(b, '\n'), 0o644)
+}
+
+// remember adds to the state file why VFIO cannot be had.
+func (o Options) remember(d pci.Device, why string) error {
+	r, ok, err := o.readRecord()
+	if err != nil || !ok || r.Address != d.Address || r.NoVFIO == why {
+		return nil // then it is tried again next time
+	}
+	r.NoVFIO = why
+	return o.writeRecord(r)
+}
+
+// noVFIO is what remember kept in this boot.
+func (o Options) noVFIO(d pci.Device) string {
+	if r, ok, err := o.readRecord(); err == nil && ok && r.Address == d.Address && r.Boot == o.bootID() {
+		return r.NoVFIO
+	}
+	return ""
 }
 
 // Restore gives the device back as Prepare found it. Without a state file, or

@@ -17,6 +17,10 @@ import (
 
 const vfioDriver = "vfio-pci"
 
+// errNoRemapping: type 1 refuses an IOMMU that does not keep a device from making
+// up interrupts (its option allow_unsafe_interrupts is not ours to set).
+var errNoRemapping = errors.New("the IOMMU cannot remap interrupts")
+
 // VFIO is the PCI device through vfio-pci: we ring its register and are rung by
 // MSI-X. All of it lives in descriptors, so a killed agent leaves nothing behind
 // and its successor takes the device anew.
@@ -83,7 +87,7 @@ func (v *VFIO) takeGroup(bus pci.Bus, group string) error {
 	killpoint.Here("vfio-joined")
 	if _, err := ioctl(v.container, vfioSetIOMMU, vfioType1); err != nil {
 		if errors.Is(err, unix.EPERM) {
-			return hint.Wrap(fmt.Errorf("switch the IOMMU on for group %s: it cannot remap interrupts: %w", group, err), iommuRemedy)
+			return hint.Wrap(fmt.Errorf("switch the IOMMU on for group %s: %w: %w", group, errNoRemapping, err), iommuRemedy+"; or device: poll")
 		}
 		return fmt.Errorf("switch the IOMMU on for group %s: %w", group, err)
 	}

@@ -248,9 +248,11 @@ func TestDevice(t *testing.T) {
 	}{
 		{"revision 0", &old, nil, "revision 0", "newer QEMU"},
 		{"plain", &plain, nil, "no MSI-X", "ivshmem-doorbell"},
-		{"another program's", &other, nil, "BAR2", "guardring attach"},
+		{"another program's", &other, nil, "BAR2", "guardring gateway attach"},
 		{"VFIO wanted", nil, func(p *patient) { p.cfg.Device.Kind = device.ByVFIO }, "no ivshmem PCI device", "<shmem>"},
 		{"wrong address", nil, func(p *patient) { p.cfg.Device.Address = address }, "no ivshmem PCI device", "pci-address"},
+		{"sysfs that cannot be read", &other, func(p *patient) { p.bus.Put("sys/bus/pci/devices/"+address+"/revision", "red") }, "revision", ""},
+		{"a socket's path that leads nowhere", nil, func(p *patient) { p.cfg.Device.Socket = p.path("torrc/x.sock") }, "not a directory", "come to the socket"},
 		{"no socket", nil, nil, "there is no socket", "start guardring on the host"},
 		{"not a socket", nil, func(p *patient) { p.put("region.sock", "") }, "is no socket", "region:"},
 	} {
@@ -320,6 +322,8 @@ func TestIOMMUModulesDriver(t *testing.T) {
 	grouped.Enabled = true
 	p = newPatient(t, grouped)
 	p.expect("modules", checkup.Warn, "the agent polls", "modprobe")
+	p.expect("vfio", checkup.Warn, "prepared for polling", "intremap='on'")
+	p.expect("driver", checkup.Pass, "ready for polling", "")
 	p.bus.Put("sys/kernel/iommu_groups/4/devices/0000:00:02.0/x", "")
 	p.expect("iommu", checkup.Warn, "has 2 devices", "slot of its own")
 }

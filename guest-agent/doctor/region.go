@@ -41,7 +41,7 @@ func (d *doctor) lookAtDevice() {
 	case len(found) == 0 && len(refused) > 0:
 		return
 	case len(found) == 0 && (o.Address != "" || o.Kind == device.ByVFIO || o.Kind == device.ByPolling):
-		d.lines.Fail("device", "add the <shmem> element to the domain's XML (guardring attach on the host), or correct device: and pci-address: in the configuration", "there is no ivshmem PCI device here")
+		d.lines.Fail("device", "add the <shmem> element to the domain's XML (guardring gateway attach on the host), or correct device: and pci-address: in the configuration", "there is no ivshmem PCI device here")
 		return
 	case len(found) == 0:
 		d.lookAtSocket("there is no ivshmem PCI device")
@@ -80,7 +80,7 @@ func (d *doctor) lookAtSocket(why string) {
 	d.lines.Skip("iommu", "the region comes from a socket")
 }
 
-const iommuXML = "for doorbells: machine q35, <iommu model='intel'><driver intremap='on' caching_mode='on'/></iommu> and <ioapic driver='qemu'/> in the domain's XML (guardring attach does it)"
+const iommuXML = "for doorbells: machine q35, <iommu model='intel'><driver intremap='on' caching_mode='on'/></iommu> and <ioapic driver='qemu'/> in the domain's XML (guardring gateway attach does it)"
 
 // lookAtIOMMU reports whether VFIO is the way.
 func (d *doctor) lookAtIOMMU(card pci.Device) bool {
@@ -107,16 +107,19 @@ func (d *doctor) lookAtIOMMU(card pci.Device) bool {
 
 func (d *doctor) lookAtVFIO(card pci.Device) {
 	bus := d.cfg.Device.Bus
-	modules := bus.HasDriver(vfioDriver) && bus.HasModule("vfio_iommu_type1")
-	switch {
+	polls := card.Driver == "" && card.Enabled && d.cfg.Device.Kind != device.ByVFIO
+	switch modules := bus.HasDriver(vfioDriver) && bus.HasModule("vfio_iommu_type1"); {
 	case modules:
 		d.lines.Pass("modules", "vfio-pci and vfio_iommu_type1 are loaded")
-	case card.Driver == "" && card.Enabled && d.cfg.Device.Kind != device.ByVFIO:
-		d.lines.Warn("modules", "modprobe vfio-pci vfio_iommu_type1, then guardring-guest prepare, both as root", "vfio-pci or vfio_iommu_type1 is not loaded: the agent polls")
-		d.lookAtPolling(card)
-		return
+	case polls:
+		d.lines.Warn("modules", "stop the agent, then modprobe vfio-pci vfio_iommu_type1 and guardring-guest prepare, both as root", "vfio-pci or vfio_iommu_type1 is not loaded: the agent polls")
 	default:
 		d.lines.Fail("modules", "guardring-guest prepare as root (or: modprobe vfio-pci vfio_iommu_type1)", "vfio-pci or vfio_iommu_type1 is not loaded")
+	}
+	if polls {
+		d.lines.Warn("vfio", "guardring-guest status says why; "+iommuXML, "the device was prepared for polling")
+		d.lookAtPolling(card)
+		return
 	}
 	if card.Driver != vfioDriver {
 		d.lines.Fail("driver", "guardring-guest prepare as root, at each start of the machine (the systemd unit does it)", "the device's driver is %s, not %s", orNone(card.Driver), vfioDriver)

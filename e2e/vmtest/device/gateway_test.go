@@ -67,7 +67,8 @@ var numbers atomic.Int32
 type options struct {
 	noIOMMU bool
 	machine string
-	device  string // "" is auto
+	qemu    []string // options of QEMU
+	device  string   // "" is auto
 	tick    time.Duration
 	lines   string // of the agent's configuration
 }
@@ -120,7 +121,7 @@ instances:
     include: /etc/tor/guardring/default.conf
 %s`, o.device, o.tick, 70+number, g.script.port(), o.lines)
 	g.Guest, err = kit.Boot(t.Context(), vmtest.Options{
-		Name: "one", Region: one.Socket(), IOMMU: !o.noIOMMU, Machine: o.machine, Network: &vmtest.Network{Number: number},
+		Name: "one", Region: one.Socket(), IOMMU: !o.noIOMMU, Machine: o.machine, Network: &vmtest.Network{Number: number}, QEMU: o.qemu,
 		Files: []vmtest.File{
 			{Path: "/usr/bin/guardring-guest", Source: guestBinary, Mode: 0o755},
 			{Path: "/usr/bin/device.test", Source: benchBinary, Mode: 0o755},

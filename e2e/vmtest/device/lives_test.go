@@ -3,9 +3,10 @@
 package device
 
 import (
-	"cmp"
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -235,7 +236,7 @@ func TestHostAway(t *testing.T) {
 }
 
 // TestCost measures, in the guest, what publication and reading cost on the device's memory, and what a doorbell does; beside the guest's
-// own memory.
+// own memory. The least of five is logged: other work on the machine only ever adds to it.
 func TestCost(t *testing.T) {
 	for _, o := range []options{{device: "vfio"}, {device: "poll", noIOMMU: true}} {
 		g := newGateway(t, o)
@@ -243,16 +244,36 @@ func TestCost(t *testing.T) {
 			t.Fatal(err)
 		}
 		g.must("guardring-guest", "prepare")
-		for _, kind := range []string{o.device, ""} {
-			out := g.must("sh", "-c", "GUARDRING_DEVICE="+kind+" device.test -test.run=^$ -test.bench=. -test.benchtime=500x 2>&1 || true")
-			if n := strings.Count(out, "ns/op"); n < 6 || strings.Contains(out, "FAIL") {
-				t.Errorf("%d figures: %s", n, out)
-			}
-			for line := range strings.Lines(out) {
-				if strings.Contains(line, "ns/op") {
-					t.Logf("%-6s %s", cmp.Or(kind, "memory"), strings.TrimSpace(line))
-				}
-			}
+		device, memory := g.costs(o.device), g.costs("")
+		for _, name := range slices.Sorted(maps.Keys(device)) {
+			t.Logf("%-30s %s %9.2f µs, own memory %9.2f µs", name, o.device, device[name]/1000, memory[name]/1000)
+		}
+		if len(device) != 7 || len(memory) != 6 { // plain memory has no doorbell
+			t.Errorf("figures are missing: %v, %v", device, memory)
 		}
 	}
+}
+
+// costs runs the benchmarks, and returns the least time of each in nanoseconds.
+func (g *gateway) costs(kind string) map[string]float64 {
+	g.t.Helper()
+	out := g.must("sh", "-c", "GUARDRING_DEVICE="+kind+" device.test -test.run=^$ -test.bench=. -test.benchtime=200x -test.count=5 2>&1 || true")
+	if strings.Contains(out, "FAIL") {
+		g.t.Errorf("benchmarks: %s", out)
+	}
+	least := map[string]float64{}
+	for line := range strings.Lines(out) {
+		f := strings.Fields(line)
+		if len(f) < 4 || f[3] != "ns/op" {
+			continue
+		}
+		ns, err := strconv.ParseFloat(f[2], 64)
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		if old, ok := least[f[0]]; !ok || ns < old {
+			least[f[0]] = ns
+		}
+	}
+	return least
 }

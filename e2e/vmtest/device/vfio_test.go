@@ -85,6 +85,25 @@ func TestPolling(t *testing.T) {
 	g.leaves(untouched)
 }
 
+// TestNoInterruptRemapping: there are IOMMU groups, and VFIO refuses them. That is found out before the agent runs, and said with what to
+// add; the device is polled.
+func TestNoInterruptRemapping(t *testing.T) {
+	g := newGateway(t, options{noIOMMU: true, qemu: []string{"-device", "intel-iommu,intremap=off"}})
+	untouched := g.device()
+	for range 2 {
+		if out := g.must("guardring-guest", "prepare"); !strings.Contains(out, "cannot remap interrupts") || !strings.Contains(out, "intremap='on'") {
+			t.Errorf("prepare: %s", out)
+		}
+	}
+	g.claim(0)
+	g.start()
+	if s := g.works("poll"); !strings.Contains(s.Region.Because, "cannot remap interrupts") {
+		t.Errorf("status: %+v", s.Region)
+	}
+	g.obeys(0)
+	g.leaves(untouched)
+}
+
 // claim lets the other gateway be first with some guards.
 func (g *gateway) claim(guards ...int) {
 	g.t.Helper()
