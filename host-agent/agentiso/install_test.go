@@ -126,6 +126,39 @@ func TestInstallIntoATree(t *testing.T) {
 	}
 }
 
+// TestInstallWithAnAgentThatDoesNotRun: half an installation leaves no empty
+// configuration, which the next one would keep.
+func TestInstallWithAnAgentThatDoesNotRun(t *testing.T) {
+	d, root := disk(t), tree(t, withTor)
+	agent := filepath.Join(d, "guardring-guest")
+	good, err := os.ReadFile(agent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(agent, []byte("#!/bin/sh\nexit 126\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := install(t, d, "--root", root); err == nil || !strings.Contains(out, "does not run") {
+		t.Errorf("%v, %s", err, out)
+	}
+	if text, there := in(t, root)["etc/guardring/guest.yaml"]; there {
+		t.Errorf("the configuration is %q", text)
+	}
+	if err := os.WriteFile(agent, good, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// A disk that is mounted noexec.
+	if err := os.Chmod(agent, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := install(t, d, "--root", root); err != nil {
+		t.Errorf("%v, %s", err, out)
+	}
+	if text := in(t, root)["etc/guardring/guest.yaml"]; !strings.HasSuffix(text, " user: debian-tor\n") {
+		t.Errorf("the configuration is %q", text)
+	}
+}
+
 func TestInstallSaysWhatIsWrong(t *testing.T) {
 	d := disk(t)
 	for want, args := range map[string][]string{
