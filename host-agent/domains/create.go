@@ -87,10 +87,17 @@ func (d *Desk) Create(n NewGateway) error {
 			if err != nil || now.State.Alive() {
 				return err
 			}
-			return d.Libvirt.Start(now)
+			err = d.Libvirt.Start(now)
+			if err != nil && n.Type == "kvm" && hint.Of(err) == "" {
+				return hint.Wrap(err, fmt.Sprintf("guardring doctor; if KVM does not work on this machine: guardring gateway remove %s, then create it with --type qemu", n.Name))
+			}
+			return err
 		}})
 	}
 	did, err := d.perform(steps)
+	if isThere && err == nil {
+		fmt.Fprintf(d.Out, "note: the domain %s is there already and is left as it is, whatever was asked for now\n", n.Name)
+	}
 	if did && err == nil {
 		d.sayNext(n.Name, n.Start || isThere && there.State.Alive(), n.WithAgent, "with --with-agent, a CD with it would have been in")
 	}
