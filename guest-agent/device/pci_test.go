@@ -3,6 +3,7 @@ package device
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -538,6 +539,21 @@ func TestPrepareFails(t *testing.T) {
 		k.Put("var/lib/guardring-guest/device.json", `{"address":"0000:00:02.0","driver":"uio_pci_generic","boot_id":"first"}`)
 		if _, err := Restore(o, false); err == nil || len(k.Writes) > 0 || k.Device(disk.Address) != disk {
 			t.Errorf("a state file names a device that is not ours: %v, %q", err, k.Writes)
+		}
+	})
+	t.Run("a driver that is a path", func(t *testing.T) {
+		for _, driver := range []string{"../../../../tmp/x", "..", ".", "a/b", "a\nb"} {
+			for _, key := range []string{"driver", "driver_override"} {
+				k, o := machine(t, grouped)
+				if _, err := Prepare(o, false); err != nil {
+					t.Fatal(err)
+				}
+				k.Writes = nil
+				k.Put("var/lib/guardring-guest/device.json", fmt.Sprintf(`{"address":%q,%q:%q,"boot_id":"first"}`, address, key, driver))
+				if _, err := Restore(o, false); err == nil || len(k.Writes) > 0 || !strings.Contains(hint.Of(err), "remove the file") {
+					t.Errorf("%s %q: %v, %q", key, driver, err, k.Writes)
+				}
+			}
 		}
 	})
 	t.Run("no PCI at all", func(t *testing.T) {

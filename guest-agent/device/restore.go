@@ -37,6 +37,12 @@ func (o Options) readRecord() (r record, ok bool, err error) {
 	if err == nil && !pci.ValidAddress(r.Address) {
 		err = fmt.Errorf("%q is no PCI address", r.Address)
 	}
+	// The folder is the agent's user's, who must not have root write elsewhere.
+	for _, driver := range []string{r.Driver, r.Override} {
+		if err == nil && driver != "" && !pci.ValidDriver(driver) {
+			err = fmt.Errorf("%q is no driver", driver)
+		}
+	}
 	if err != nil {
 		return record{}, false, hint.Wrap(fmt.Errorf("state file %s: %w", o.StateFile, err), "remove the file; then leave cannot give the device back to its former driver")
 	}

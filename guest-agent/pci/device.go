@@ -45,6 +45,11 @@ var addressRule = regexp.MustCompile(`^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-1][0-9a-f]\.
 // has it.
 func ValidAddress(s string) bool { return addressRule.MatchString(s) }
 
+var driverRule = regexp.MustCompile(`^[0-9A-Za-z_][0-9A-Za-z_-]*$`)
+
+// ValidDriver reports whether s can be a driver's name, and so one element of a path.
+func ValidDriver(s string) bool { return driverRule.MatchString(s) }
+
 // Path is the path below the bus's root.
 func (b Bus) Path(elem ...string) string {
 	return filepath.Join(append([]string{"/" + b.Root}, elem...)...)
