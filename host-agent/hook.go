@@ -38,6 +38,11 @@ func hookCommand() *cli.Command {
 
 const hookHead = "#!/bin/sh\n# Made by \"guardring hook install\"; \"guardring hook remove\" takes it away.\n"
 
+// hookStops is the one exit code that stops a start. Any other is a fault of ours
+// (libvirtd's AppArmor profile may not let it run our program; another version does
+// not know the flags), for which no domain may have to stay off.
+const hookStops = 3
+
 // hookText is the hook. It asks the server and never libvirt, which waits for it;
 // and it lets every start pass that is not a gateway's, whatever is wrong with us.
 func hookText(c *cli.Context) (string, error) {
@@ -55,7 +60,8 @@ func hookText(c *cli.Context) (string, error) {
 			options += " --" + name + " " + quote(abs)
 		}
 	}
-	return hookHead + "[ \"$2\" = prepare ] && [ -x " + quote(exe) + " ] || exit 0\nexec " + quote(exe) + " hook run" + options + " -- \"$@\"\n", nil
+	return fmt.Sprintf("%s[ \"$2\" = prepare ] && [ -x %s ] || exit 0\n%s hook run%s -- \"$@\"\n[ $? -ne %d ] || exit 1\nexit 0\n",
+		hookHead, quote(exe), quote(exe), options, hookStops), nil
 }
 
 // quote is for a shell.
@@ -124,9 +130,18 @@ func hookRemove(c *cli.Context) error {
 	return nil
 }
 
-// hookRun is called before a domain starts. An error stops the start, and libvirt
-// shows its text; so there is one only for our own gateways.
+// hookRun is called before a domain starts. What it refuses does not start, and
+// libvirt shows the text; so that is only our own gateways.
 func hookRun(c *cli.Context) error {
+	if err := refuses(c); err != nil {
+		hint.Print(os.Stderr, program, err)
+		return exitCode(hookStops)
+	}
+	return nil
+}
+
+// refuses reports why a gateway must not start now; nil for whatever is no gateway.
+func refuses(c *cli.Context) error {
 	if c.Args().Get(1) != "prepare" {
 		return nil
 	}
@@ -177,7 +192,7 @@ func hookState(dir string) (path, fault string) {
 		return path, err.Error()
 	case !strings.HasPrefix(string(text), hookHead):
 		return path, "it was not made by guardring"
-	case !strings.Contains(string(text), "exec "+quote(exe)+" "):
+	case !strings.Contains(string(text), "\n"+quote(exe)+" hook run"):
 		return path, "it runs another guardring than this one"
 	}
 	return path, ""
