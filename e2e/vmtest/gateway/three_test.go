@@ -45,10 +45,13 @@ func TestPolling(t *testing.T) {
 	open(t, all).work(all)
 }
 
-// TestMixedGateways has one of each: VFIO, polling on q35, polling on the old PC, whose QEMU has no IOMMU to offer.
+// TestMixedGateways has one of each: VFIO, polling on q35, polling on the old PC, whose QEMU has no IOMMU to offer. Then the
+// last two stand still for minutes.
 func TestMixedGateways(t *testing.T) {
 	all := map[string]setting{"updates": byPolling, "browsing": byVFIO, "apps": onOldPC}
-	open(t, all).work(all)
+	s := open(t, all)
+	s.work(all)
+	s.pauses()
 }
 
 func end(file string) string {
