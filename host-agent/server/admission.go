@@ -89,11 +89,11 @@ func (g *gateway) admit(fd int, from side) {
 
 // refuse tells the client, closes the connection and counts.
 func (g *gateway) refuse(l *link, why refusal, attrs ...any) {
+	g.mu.Lock()
+	g.event(string(why), attrs...) // first: who was told finds it counted
+	g.mu.Unlock()
 	_ = l.with(func(fd int) { _ = ivshmem.Refuse(fd, why.told()) })
 	l.close()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.event(string(why), attrs...)
 }
 
 // identify finds out whose connection it is and whether that process may take
