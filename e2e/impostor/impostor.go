@@ -67,22 +67,37 @@ func Over(memory []byte, ring func(ivshmem.PeerID, ivshmem.Vector) error) (*Impo
 
 // Publish shows a member "default" with this sample, in this order, and rings the host.
 func (i *Impostor) Publish(sample ...Guard) error {
-	i.seq++
-	p := shmproto.Publication{Seq: i.seq, Member: "default", State: shmproto.MemberPresent, Selection: shmproto.SelectionDefault,
+	p, err := Compose(sample...)
+	if err != nil {
+		return err
+	}
+	return i.Show(p)
+}
+
+// Compose makes a publication of a member "default" with this sample, in this order.
+func Compose(sample ...Guard) (*shmproto.Publication, error) {
+	p := &shmproto.Publication{Member: "default", State: shmproto.MemberPresent, Selection: shmproto.SelectionDefault,
 		NumPrimary: 3, PassPercent: 100, TorVersion: "0.4.9.11"}
 	for _, s := range sample {
 		g, err := s.guard()
 		if err != nil {
-			return fmt.Errorf("guard %.8s: %w", s.Fingerprint, err)
+			return nil, fmt.Errorf("guard %.8s: %w", s.Fingerprint, err)
 		}
 		p.Guards = append(p.Guards, g)
 	}
+	return p, nil
+}
+
+// Show shows a publication with the next sequence number, and rings the host.
+func (i *Impostor) Show(p *shmproto.Publication) error {
+	i.seq++
+	p.Seq = i.seq
 	lock := i.guest.Lock()
 	if held, by := lock.TryAcquire(); !held {
 		return fmt.Errorf("the region's lock is held by writer %d", by.Slot)
 	}
 	defer lock.Release()
-	if err := i.guest.Publish(0, &p); err != nil {
+	if err := i.guest.Publish(0, p); err != nil {
 		return err
 	}
 	var errs []error

@@ -129,14 +129,15 @@ func TestFigures(t *testing.T) {
 		}
 	}
 	order := times(t, run(argv...))
+	show := times(t, run(slices.Concat([]string{"stopwatch", "show"}, argv[2:])...))
 
-	t.Logf("figures: doorbell round trip %v; publication to order %v, %.2f times the round trip (target 2); virtio-serial round trip %v",
-		bell, order, float64(order.median)/float64(bell.median), serial)
+	t.Logf("figures: doorbell round trip %v; publication to order %v, %.2f times the round trip (target 2), of which the guest's own publishing %v; virtio-serial round trip %v",
+		bell, order, float64(order.median)/float64(bell.median), show, serial)
 	if order.median > 10*bell.median {
 		t.Error("an order takes more than ten doorbell round trips")
 	}
-	if serial.median < bell.median {
-		t.Error("virtio-serial is faster than a doorbell")
+	if bell.median > 5*serial.median {
+		t.Error("a doorbell takes more than five virtio-serial round trips")
 	}
 }
 

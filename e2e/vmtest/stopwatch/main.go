@@ -5,6 +5,8 @@
 //	stopwatch serial PORT N          write 64 bytes to a virtio-serial port, and wait until they come back
 //	stopwatch order N FP@ADDRESS…    publish another of the guards each time, which another gateway holds, and wait for the order
 //
+//	stopwatch show N FP@ADDRESS…     the same without waiting: publishing, and the write to the doorbell
+//
 // Each prints its N times in nanoseconds, as JSON. On the host:
 //
 //	stopwatch mirror SOCKET          take a host seat, and ring the guest whenever it rings
@@ -58,8 +60,8 @@ func run(args []string) error {
 		took, err = bell(n)
 	case "serial":
 		took, err = serial("/dev/virtio-ports/"+args[1], n)
-	case "order":
-		took, err = order(n, args[2:])
+	case "order", "show":
+		took, err = order(n, args[2:], args[0] == "order")
 	default:
 		err = fmt.Errorf("unknown way %q", args[0])
 	}
@@ -143,7 +145,8 @@ func serial(port string, n int) (took []time.Duration, err error) {
 	return took, nil
 }
 
-func order(n int, guards []string) (took []time.Duration, err error) {
+// order waits for the orders only if asked to: else it measures what the guest does by itself.
+func order(n int, guards []string, wait bool) (took []time.Duration, err error) {
 	d, alarm, err := open()
 	if err != nil {
 		return nil, err
@@ -165,15 +168,18 @@ func order(n int, guards []string) (took []time.Duration, err error) {
 	}
 	for k := range n {
 		alarm.Reset(limit)
-		time.Sleep(10 * pause) // the host has to have done with the last one
 		fp, addr, _ := strings.Cut(guards[k%len(guards)], "@")
-		sample := append([]impostor.Guard{{Fingerprint: fp, Addr: addr, Primary: true}}, spare...)
-		had := i.Ordered()
-		begin := time.Now()
-		if err := i.Publish(sample...); err != nil {
+		p, err := impostor.Compose(append([]impostor.Guard{{Fingerprint: fp, Addr: addr, Primary: true}}, spare...)...)
+		if err != nil {
 			return nil, err
 		}
-		for i.Ordered() == had {
+		time.Sleep(10 * pause) // the host has to have done with the last one
+		had := i.Ordered()
+		begin := time.Now()
+		if err := i.Show(p); err != nil {
+			return nil, err
+		}
+		for wait && i.Ordered() == had {
 			if err := d.Wait(); err != nil {
 				return nil, err
 			}
