@@ -26,7 +26,7 @@ import (
 
 // How often each way is measured. The coordinator writes its ledger 64 times at once, and then once a second: that is not to be measured.
 const (
-	bells  = 1000
+	bells  = 200
 	orders = 50
 )
 

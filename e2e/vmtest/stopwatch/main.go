@@ -88,8 +88,9 @@ func mirror(socket string) error {
 	}
 }
 
-// pause lies between two measurements, so that both sides sleep as they do between orders.
-const pause = 2 * time.Millisecond
+// pause lies between two measurements of any kind: the host has done with the last one, and both sides sleep as they do in between
+// orders.
+const pause = 20 * time.Millisecond
 
 // limit bounds one measurement.
 const limit = 10 * time.Second
@@ -173,7 +174,7 @@ func order(n int, guards []string, wait bool) (took []time.Duration, err error) 
 		if err != nil {
 			return nil, err
 		}
-		time.Sleep(10 * pause) // the host has to have done with the last one
+		time.Sleep(pause)
 		had := i.Ordered()
 		begin := time.Now()
 		if err := i.Show(p); err != nil {
