@@ -83,3 +83,38 @@ func TestGuestSeatShownAfterRestart(t *testing.T) {
 	m.start(t, run, "a")
 	wantWord(t, h, 1, false)
 }
+
+// The next holder of the seat finds a lock that it can take, whatever the last one
+// left in the guest area. A holder that only connects again finds its own bytes.
+func TestNextHolderFindsAFreeLock(t *testing.T) {
+	r := startServer(t, testConfig(runDir(t), "a"))
+	h := dial(t, hostSocket(r.run, "a"))
+	guestArea := h.Memory[0x30000:0xc0000] // docs/LAYOUT.md
+	free := func() bool {
+		region, err := shmproto.Open(h.Memory)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held, _ := region.Guest(0, 1).Lock().TryAcquire()
+		return held
+	}
+	hostile := startChild(t)
+	hostile.want(t, "dial "+guestSocket(r.run, "a"), "seat 2")
+	wantWord(t, h, 1, true)
+	clear(guestArea)
+	guestArea[0x48], guestArea[0x50] = 2, 1 // writer 1 competes with the first ticket, and always will
+	hostile.want(t, "drop", "ok")
+	eventually(t, "the seat is lost", func() bool { return r.gateway(t, "a").Seats[2].State == SeatLost })
+	hostile.want(t, "dial "+guestSocket(r.run, "a"), "seat 2")
+	wantWord(t, h, 2, true)
+	if free() {
+		t.Error("its own bytes were changed under a holder that connected again")
+	}
+	hostile.kill()
+	wantWord(t, h, 2, false)
+	startChild(t).want(t, "dial "+guestSocket(r.run, "a"), "seat 2")
+	wantWord(t, h, 3, true)
+	if !free() {
+		t.Error("the next holder waits for an agent that never was")
+	}
+}
