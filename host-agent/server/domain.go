@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"regexp"
 	"strconv"
@@ -15,6 +16,9 @@ import (
 // cutMachine: libvirt cuts a machine's name, with driver and number, at 64
 // characters; shorter ones than this are whole.
 const cutMachine = 64 - len("qemu-2147483647-")
+
+// maxEvidence: libvirt's command lines have some thousand bytes.
+const maxEvidence = 1 << 20
 
 // evidence is what the machine says of the process at the guest seat's socket.
 type evidence struct {
@@ -36,12 +40,17 @@ func (p *process) checkDomain(uuid string) error {
 	case !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.EINVAL): // these: no AppArmor here
 		return fmt.Errorf("read the AppArmor label: %w", err)
 	}
-	groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", p.pid))
+	// Before the command line is read, which is the process's own memory: it can let
+	// us wait there, so another domain's QEMU must not come so far.
+	if err := e.confinedAs(uuid); err != nil {
+		return err
+	}
+	groups, err := readAtMost(fmt.Sprintf("/proc/%d/cgroup", p.pid), maxEvidence)
 	if err != nil {
 		return err
 	}
 	e.machine = machineOf(groups)
-	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.pid))
+	line, err := readAtMost(fmt.Sprintf("/proc/%d/cmdline", p.pid), maxEvidence)
 	if err != nil {
 		return err
 	}
@@ -55,8 +64,8 @@ func (p *process) checkDomain(uuid string) error {
 // agree. The label needs AppArmor; the command line is always there, but without
 // a label a QEMU that was taken over could claim another's UUID.
 func (e evidence) belongsTo(uuid string) error {
-	if of, ok := strings.CutPrefix(e.profile, "libvirt-"); ok && !strings.EqualFold(of, uuid) {
-		return fmt.Errorf("its AppArmor profile is %q, which is another domain's; want domain %s", e.profile, uuid)
+	if err := e.confinedAs(uuid); err != nil {
+		return err
 	}
 	said, err := argument(e.args, "-uuid")
 	switch {
@@ -80,6 +89,32 @@ func (e evidence) belongsTo(uuid string) error {
 		return fmt.Errorf("its command line names the domain %q, its cgroup the machine %q", name, e.machine)
 	}
 	return nil
+}
+
+// confinedAs reports that the process has another domain's label.
+func (e evidence) confinedAs(uuid string) error {
+	if of, ok := strings.CutPrefix(e.profile, "libvirt-"); ok && !strings.EqualFold(of, uuid) {
+		return fmt.Errorf("its AppArmor profile is %q, which is another domain's; want domain %s", e.profile, uuid)
+	}
+	return nil
+}
+
+// readAtMost reads a file of /proc whose length its process decides: a process can
+// declare all its memory its command line.
+func readAtMost(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		err = fmt.Errorf("%s has more than %d bytes", path, limit)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 // argument returns what follows the option, "" if it is not there.
@@ -138,5 +173,5 @@ func machineName(domain string) string {
 		}
 		skip = false
 	}
-	return strings.Trim(b.String(), "-.")
+	return strings.TrimRight(b.String(), "-.")
 }

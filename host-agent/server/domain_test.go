@@ -68,10 +68,27 @@ func TestMachineOf(t *testing.T) {
 			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}
-	for domain, want := range map[string]string{"Whonix-Gateway": "Whonix-Gateway", "a_b": "ab", "-a--b.": "a-b", "über": "ber"} {
+	for domain, want := range map[string]string{"Whonix-Gateway": "Whonix-Gateway", "a_b": "ab", "-a--b.": "a-b", "über": "ber", "ü-ber": "-ber"} {
 		if got := machineName(domain); got != want {
 			t.Errorf("%q: %q, want %q", domain, got, want)
 		}
+	}
+}
+
+// TestLongCommandLine: a process decides how much there is to read.
+func TestLongCommandLine(t *testing.T) {
+	cfg := testConfig(runDir(t), "a")
+	cfg.Gateways[0].Domain = ours
+	r := startServer(t, cfg)
+	args := []string{"-name", "guest=a", "-uuid", ours}
+	for range 20 { // one argument may have 128 KiB
+		args = append(args, strings.Repeat("x", 1<<16))
+	}
+	if got := startChildWith(t, args...).do(t, "dial "+guestSocket(r.run, "a")); !strings.HasPrefix(got, "error") {
+		t.Errorf("%q", got)
+	}
+	if text := r.log.String(); !strings.Contains(text, "more than 1048576 bytes") {
+		t.Errorf("the log says not why: %s", text)
 	}
 }
 
