@@ -56,7 +56,7 @@ func Connect(ctx context.Context, a Address) (*Connection, error) {
 	case err != nil:
 		return nil, fmt.Errorf("libvirt at %s: %w", a.Socket, err)
 	}
-	c := &Connection{conn: conn, address: a, rpc: libvirt.NewWithDialer(dialed{conn})}
+	c := &Connection{conn: conn, address: a, rpc: libvirt.NewWithDialer(dialed{&framed{Conn: conn}})}
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	if err := c.call("connect to "+a.URI, func() error { return c.rpc.ConnectToURI(libvirt.ConnectURI(a.URI)) }); err != nil {
 		c.Close()
