@@ -414,6 +414,23 @@ func TestChangedSince(t *testing.T) {
 			t.Errorf("%s: %v, notes %q\n%s", c.what, err, back.Notes, back.XML)
 		}
 	}
+	// Where our CD was, somebody has put a disk; on its controller, another one.
+	const theirs = "<disk type='file' device='disk'><source file='/data'/>TARGET<address type='drive' controller='0' bus='0' target='0' unit='0'/></disk>"
+	iso := patched("whonix-gateway", "iso")
+	cd := iso[strings.Index(iso, "<disk type='file' device='cdrom'"):]
+	cd = cd[:strings.Index(cd, "</disk>")+len("</disk>")]
+	target := cd[strings.Index(cd, "<target"):strings.Index(cd, "<readonly")]
+	for what, text := range map[string]string{
+		"a disk instead of the CD":     edit(iso, cd, strings.Replace(theirs, "TARGET", target, 1)),
+		"a disk beside the CD":         edit(iso, "</devices>", strings.Replace(theirs, "TARGET", "<target dev='sdz' bus='scsi'/>", 1)+"</devices>"),
+		"the host's device on its bus": edit(iso, "</devices>", "<hostdev mode='subsystem' type='scsi'><source file='/data'/><address type='drive' controller='0' bus='0' target='0' unit='9'/></hostdev></devices>"),
+	} {
+		back, err := domainxml.Unpatch(text)
+		if err != nil || !strings.Contains(back.XML, "/data") || !strings.Contains(back.XML, "<controller type='scsi' index='0'") || strings.Contains(back.XML, "agent.iso") ||
+			!strings.Contains(strings.Join(back.Notes, ""), "stays") {
+			t.Errorf("%s: %v, notes %q\n%s", what, err, back.Notes, back.XML)
+		}
+	}
 	converted := patched("jessie-i440fx", "convert")
 	for _, c := range []struct{ what, text, want string }{
 		{"a disk more after converting", edit(converted, "</devices>", disk+"</devices>"), "a device was added since"},

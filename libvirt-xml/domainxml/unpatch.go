@@ -64,5 +64,26 @@ func (s step) undo(t *tree, e *element) (text, note string, err error) {
 	if s.path == "metadata" && !e.bare() {
 		return t.text, "", nil // others keep something there now
 	}
+	if what := s.another(t, e); what != "" {
+		return t.text, what + " stays: somebody else has changed the domain", nil
+	}
 	return t.remove(e), "", nil
+}
+
+// another names an element that has our key and is not what we have added, or not
+// only ours any more; "" if there is none.
+func (s step) another(t *tree, e *element) string {
+	switch {
+	case s.path == "devices/disk" && e.attr("device") != "cdrom":
+		return "the disk " + s.key
+	case s.path == "devices/controller":
+		for _, d := range t.root.child("devices").children {
+			if d.name.Local == "hostdev" || d.name.Local == "disk" && d.child("target").attr("bus") == "scsi" {
+				if a := d.child("address"); a.attr("type") == "drive" && number(a, "controller") == number(e, "index") {
+					return "the controller " + s.key + ", with a device on it that is not ours,"
+				}
+			}
+		}
+	}
+	return ""
 }
