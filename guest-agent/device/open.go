@@ -33,11 +33,6 @@ const (
 	BySocket  Kind = "socket"
 )
 
-// Kinds are the words of the configuration.
-func Kinds() []string {
-	return []string{string(Auto), string(ByVFIO), string(ByPolling), string(BySocket)}
-}
-
 // Choice is which way was taken, or tried.
 type Choice struct {
 	Kind    Kind

@@ -24,6 +24,7 @@ func (g *gateway) kill(pid int) {
 // TestKilledAtEachStep: prepare, run and leave are killed at each of their steps in turn; whoever comes next does the rest, in the same
 // seat, with doorbells.
 func TestKilledAtEachStep(t *testing.T) {
+	t.Parallel()
 	g := newGateway(t, options{})
 	untouched := g.device()
 	killed := func(step, command string) {
@@ -61,6 +62,7 @@ func TestKilledAtEachStep(t *testing.T) {
 // TestGuestRestarts: a reset inside one QEMU keeps the attachment, another QEMU has a new one in the same seat. Each time the guest joins
 // anew, and nobody takes it for a copy.
 func TestGuestRestarts(t *testing.T) {
+	t.Parallel()
 	g := newGateway(t, options{})
 	attachment := uint64(1)
 	begin := func(when string) {

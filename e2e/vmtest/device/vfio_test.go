@@ -49,6 +49,7 @@ func TestVFIO(t *testing.T) {
 // TestPolling: the same on a machine that cannot have an IOMMU. It is said, an order takes about a second at most, and an idle agent wakes
 // up no more than once a second.
 func TestPolling(t *testing.T) {
+	t.Parallel()
 	g := newGateway(t, options{noIOMMU: true, machine: "pc", tick: 25 * time.Second})
 	untouched := g.device()
 	t.Log(g.must("guardring-guest", "prepare"))
