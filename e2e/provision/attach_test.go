@@ -3,6 +3,8 @@
 package provision
 
 import (
+	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -148,4 +150,46 @@ func TestWhatIsRefused(t *testing.T) {
 	h.virsh("start", "plain")
 	t.Cleanup(func() { _, _ = daemon.Virsh(h.uri, "destroy", "plain") })
 	h.refused("the domain \"plain\" is running", "gateway", "attach", "plain", "--name", "two")
+}
+
+// TestChangedMeanwhile: what somebody else changes in a domain between our look at
+// it and our change is not lost.
+func TestChangedMeanwhile(t *testing.T) {
+	h := newHost(t, "qemu:///system")
+	before := h.define("busy", "q35")
+	if err := os.MkdirAll(h.path("run/host"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// A server that takes its time, and an administrator who uses it.
+	server, err := net.Listen("unix", h.path("run/host/server.command"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		c, err := server.Accept()
+		if err != nil {
+			done <- err
+			return
+		}
+		defer c.Close()
+		_, err = daemon.Virsh(h.uri, "desc", "busy", "--config", "--new-desc", "--", "theirs")
+		_, err2 := c.Write([]byte(`{"served":["busy"]}`))
+		done <- errors.Join(err, err2)
+	}()
+	h.refused("somebody else has changed", "gateway", "attach", "busy")
+	if err := errors.Join(<-done, server.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if now := h.dump("busy"); !strings.Contains(now, "theirs") || strings.Contains(now, "ivshmem") {
+		t.Errorf("their change is lost, or ours is made: %s", now)
+	}
+	h.must("gateway", "attach", "busy")
+	if now := h.dump("busy"); !strings.Contains(now, "theirs") || !strings.Contains(now, "ivshmem") {
+		t.Errorf("not both: %s", now)
+	}
+	h.must("gateway", "detach", "busy")
+	if now := h.dump("busy"); now == before || !strings.Contains(now, "theirs") || strings.Contains(now, "ivshmem") {
+		t.Errorf("after detach: %s", now)
+	}
 }

@@ -73,7 +73,7 @@ func (d *Desk) Attach(a Attachment) error {
 		configured,
 		d.served(name, false),
 		step{at: "defined", text: "change the domain " + there.Name, more: indent(domainxml.Diff("now", text, "then", after.XML)), done: !changed,
-			do: func() error { return d.Libvirt.Define(after.XML) }})
+			do: func() error { return d.change(there, text, after.XML) }})
 	did, err := d.perform(steps)
 	if err != nil {
 		return err
@@ -88,6 +88,19 @@ func (d *Desk) Attach(a Attachment) error {
 		d.sayNext(there.Name, there.State.Alive(), a.WithAgent, "the same command with --with-agent puts a CD with it in")
 	}
 	return nil
+}
+
+// change defines a domain anew, unless somebody else has changed it since we have
+// read it: theirs would be lost.
+func (d *Desk) change(there Domain, from, to string) error {
+	now, err := d.Libvirt.Document(there)
+	if err != nil {
+		return err
+	}
+	if now != from {
+		return hint.Errorf("run the command again", "somebody else has changed the domain %q in the meantime", there.Name)
+	}
+	return d.Libvirt.Define(to)
 }
 
 // patched is the domain's document as it should be. One that is attached already

@@ -70,6 +70,43 @@ func TestConfigured(t *testing.T) {
 	}
 }
 
+// TestNotOurs: a name is no path, and a file on its way out is one of ours.
+func TestNotOurs(t *testing.T) {
+	d, _ := newDesk(t)
+	theirs := []byte("theirs\n")
+	outside := filepath.Join(filepath.Dir(d.Dir), "x.gone")
+	if err := os.MkdirAll(d.Dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for path, text := range map[string][]byte{outside: []byte(made), d.aside("web"): theirs, d.aside("old"): []byte(made)} {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"../x", "web", "none"} {
+		if err := d.Remove(name); err == nil || !strings.Contains(err.Error(), "no gateway") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// A gateway of ours does not overwrite what has the name.
+	d.Known = []Known{{Name: "web", UUID: webUUID}}
+	if err := write(d.file("web"), d.gatewayFile("web", webUUID, Host{UID: -1}), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.unconfigured("web"); err == nil || !strings.Contains(err.Error(), "in the way") {
+		t.Errorf("%v", err)
+	}
+	for _, path := range []string{outside, d.aside("web"), d.file("web")} {
+		if !exists(path) {
+			t.Errorf("%s is gone", path)
+		}
+	}
+	d.Reload = func() ([]string, error) { return nil, nil }
+	if err := d.Remove("old"); err != nil || exists(d.aside("old")) {
+		t.Errorf("what was interrupted is not finished: %v", err)
+	}
+}
+
 // TestPerform: done steps are left out, a dry run does nothing, a fault ends it.
 func TestPerform(t *testing.T) {
 	d, out := newDesk(t)

@@ -7,6 +7,7 @@ import (
 
 	"guardring/internal/hint"
 	"guardring/libvirt-xml/domainxml"
+	"guardring/shmproto"
 )
 
 // Detach makes a plain domain again of what Attach has made a gateway, and takes
@@ -35,7 +36,7 @@ func (d *Desk) Detach(name string, evenIfRunning bool) error {
 	}
 	steps := []step{
 		{at: "undone", text: "change the domain " + there.Name + " back", more: indent(domainxml.Diff("now", text, "then", before.XML)), done: !changed,
-			do: func() error { return d.Libvirt.Define(before.XML) }},
+			do: func() error { return d.change(there, text, before.XML) }},
 		{at: "compared", text: "compare it with the backup", done: there.UUID == "" || !exists(d.backup(name)), do: func() error { return d.compare(name, there) }},
 	}
 	if _, err := d.perform(append(steps, removal...)); err != nil {
@@ -112,9 +113,13 @@ func (d *Desk) Remove(name string) error {
 // there has a UUID. A gateway on its way out has none.
 func (d *Desk) gateway(name string) (there Domain, text string, facts domainxml.Facts, err error) {
 	k, ok := d.known(name)
+	leaving := false
+	if !ok && shmproto.ValidName(name) { // another one could be a path
+		leaving, err = isOurs(d.aside(name))
+	}
 	switch {
-	case !ok && exists(d.aside(name)):
-		return Domain{}, "", domainxml.Facts{}, nil
+	case leaving || err != nil:
+		return Domain{}, "", domainxml.Facts{}, err
 	case !ok:
 		err = hint.Errorf("guardring gateway list shows them", "no gateway %q is configured", name)
 	case k.UUID == "":

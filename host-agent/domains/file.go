@@ -38,10 +38,10 @@ func (d *Desk) of(uuid string) (Known, bool) {
 
 func (d *Desk) file(name string) string { return filepath.Join(d.Dir, name+".yaml") }
 
-// isOurs reports whether the gateway's file is one that we made; false also if it
+// isOurs reports whether a gateway's file is one that we made; false also if it
 // is not there.
-func (d *Desk) isOurs(name string) (bool, error) {
-	b, err := os.ReadFile(d.file(name))
+func isOurs(path string) (bool, error) {
+	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -71,7 +71,7 @@ func (d *Desk) configured(name, uuid string, h Host) (step, error) {
 	case ok && k.UUID == uuid:
 		s.done = true
 	case ok:
-		ours, err := d.isOurs(name)
+		ours, err := isOurs(path)
 		if err != nil {
 			return step{}, err
 		}
@@ -88,9 +88,16 @@ func (d *Desk) configured(name, uuid string, h Host) (step, error) {
 // a command that is interrupted there still knows what it was about.
 func (d *Desk) unconfigured(name string) ([]step, error) {
 	path, aside := d.file(name), d.aside(name)
-	ours, err := d.isOurs(name)
+	ours, err := isOurs(path)
 	if err != nil {
 		return nil, err
+	}
+	leaving, err := isOurs(aside)
+	if err != nil {
+		return nil, err
+	}
+	if !leaving && exists(aside) {
+		return nil, hint.Errorf("give it another name, then run the command again", "%s is in the way, and was not made by guardring", aside)
 	}
 	if _, ok := d.known(name); ok && !ours {
 		return nil, hint.Errorf("take it out of the configuration by hand, then run the command again", "the gateway %q is configured, but not in a file of guardring gateway (%s)", name, path)
@@ -103,7 +110,7 @@ func (d *Desk) unconfigured(name string) ([]step, error) {
 			return syncDir(d.Dir)
 		}},
 		d.unserved(),
-		{at: "removed", text: "remove " + aside, done: !ours && !exists(aside), do: func() error { return os.Remove(aside) }},
+		{at: "removed", text: "remove " + aside, done: !ours && !leaving, do: func() error { return os.Remove(aside) }},
 	}, nil
 }
 
