@@ -174,6 +174,29 @@ func TestJoinAgainGivesTheFolderToAnotherUser(t *testing.T) {
 	}
 }
 
+// TestJoinGivesNobodyElsesFolder: the agent's user must not be able to replace a
+// torrc, or any other file that root reads.
+func TestJoinGivesNobodyElsesFolder(t *testing.T) {
+	for what, file := range map[string]string{"the torrc's": "rules.conf", "the settings'": "torrc.d/70_rules.conf", "a program's": "etc/rules.conf"} {
+		s := site(t, "")
+		dir := filepath.Dir(s.Torrc)
+		for name, text := range map[string]string{"torrc.d/50_user.conf": "", "etc/guest.yaml": "user: debian-tor"} {
+			if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			write(t, filepath.Join(dir, name), text)
+		}
+		s.Folder, s.Include, s.UID = filepath.Join(dir, "torrc.d"), filepath.Join(dir, file), os.Geteuid()+65534
+		before := tree(t, s)
+		if _, err := include.Join(s, empty); err == nil || !strings.Contains(err.Error(), "must be its own") {
+			t.Errorf("%s: %v", what, err)
+		}
+		if d := cmp.Diff(before, tree(t, s)); d != "" {
+			t.Errorf("%s: something was changed:\n%s", what, d)
+		}
+	}
+}
+
 func TestWhonixFolderGetsADropInThatSortsFirst(t *testing.T) {
 	s := site(t, "")
 	s.Folder = filepath.Join(filepath.Dir(s.Torrc), "torrc.d")

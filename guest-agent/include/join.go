@@ -42,6 +42,9 @@ func Join(s Site, text string) (Result, error) {
 	if before.ORPort != "" {
 		return Result{}, fmt.Errorf("%w: %s sets ORPort; nothing was changed", ErrRelay, before.ORPort)
 	}
+	if err := s.mayGive(); err != nil {
+		return Result{}, err
+	}
 	var r Result
 	// The file comes before the line that names it: Tor does not start without it.
 	if err := r.makeInclude(s, text); err != nil {
@@ -84,6 +87,39 @@ const (
 	folderPass = 0o001
 )
 
+// mayGive refuses to give the agent a folder with what is not its own: who has the
+// torrc's folder can replace the torrc, which Tor reads as root.
+func (s Site) mayGive() error {
+	folder := filepath.Dir(s.Include)
+	st, err := os.Stat(folder)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !s.givesTo(st) {
+		return nil
+	}
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return err
+	}
+	real, err := filepath.EvalSymlinks(folder)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		path := filepath.Join(real, e.Name())
+		torrc, _ := filepath.EvalSymlinks(s.Torrc) // "" if there is none
+		ours := e.Type().IsRegular() && path != torrc && real != filepath.Clean(s.Folder) && (filepath.Ext(path) == ".conf" || e.Name()[0] == '.')
+		if !ours && path != filepath.Join(real, filepath.Base(s.Include)) {
+			return fmt.Errorf("the include file's folder %s must be its own, because it is given to the agent: it holds %s; set include: to a file in a folder of its own", folder, e.Name())
+		}
+	}
+	return nil
+}
+
+// givesTo reports whether a folder is another user's than the agent's.
+func (s Site) givesTo(st os.FileInfo) bool {
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	return ok && s.UID >= 0 && sys.Uid != uint32(s.UID)
+}
+
 // giveFolder gives the include file's folder to the agent, which may run as another
 // user than when it was made. The agent replaces files whole, so the folder is
 // enough; and root gives no file away in a folder that somebody else writes to.
@@ -93,8 +129,7 @@ func (r *Result) giveFolder(s Site) error {
 	if err != nil {
 		return err
 	}
-	sys, ok := st.Sys().(*syscall.Stat_t)
-	if !ok || s.UID < 0 || sys.Uid == uint32(s.UID) {
+	if !s.givesTo(st) {
 		return nil
 	}
 	if err := os.Chown(folder, s.UID, -1); err != nil {
