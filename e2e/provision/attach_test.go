@@ -174,8 +174,9 @@ func TestChangedMeanwhile(t *testing.T) {
 		}
 		defer c.Close()
 		_, err = daemon.Virsh(h.uri, "desc", "busy", "--config", "--new-desc", "--", "theirs")
-		_, err2 := c.Write([]byte(`{"served":["busy"]}`))
-		done <- errors.Join(err, err2)
+		_, err2 := c.Read(make([]byte, 64)) // unread, it would reset the connection
+		_, err3 := c.Write([]byte(`{"served":["busy"]}`))
+		done <- errors.Join(err, err2, err3)
 	}()
 	h.refused("somebody else has changed", "gateway", "attach", "busy")
 	if err := errors.Join(<-done, server.Close()); err != nil {
