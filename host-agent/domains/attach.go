@@ -72,7 +72,7 @@ func (d *Desk) Attach(a Attachment) error {
 			do: func() error { return write(backup, text, 0o600) }},
 		configured,
 		d.served(name, false),
-		step{at: "defined", text: "change the domain " + there.Name, more: indent(domainxml.Diff("now", text, "then", after.XML)), done: !changed,
+		step{at: "defined", text: "change the domain " + there.Name, more: indent(difference("now", text, "then", after.XML)), done: !changed,
 			do: func() error { return d.change(there, text, after.XML) }})
 	did, err := d.perform(steps)
 	if err != nil {

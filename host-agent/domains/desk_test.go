@@ -211,3 +211,12 @@ func TestUUID(t *testing.T) {
 		}
 	}
 }
+
+// TestDifference: what is shown has no passwords.
+func TestDifference(t *testing.T) {
+	const a = "<devices>\n<graphics type='vnc' passwd='it&apos;s' port='-1'/>\n<graphics passwd=\"dquoted\"/>\n</devices>\n"
+	got := difference("a", a, "b", strings.Replace(a, "</devices>", "<shmem/>\n</devices>", 1))
+	if !strings.Contains(got, "+<shmem/>") || !strings.Contains(got, "passwd='(not shown)' port='-1'") || strings.Contains(got, "it&apos;s") || strings.Contains(got, "dquoted") {
+		t.Error(got)
+	}
+}

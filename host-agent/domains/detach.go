@@ -35,7 +35,7 @@ func (d *Desk) Detach(name string, evenIfRunning bool) error {
 		return err
 	}
 	steps := []step{
-		{at: "undone", text: "change the domain " + there.Name + " back", more: indent(domainxml.Diff("now", text, "then", before.XML)), done: !changed,
+		{at: "undone", text: "change the domain " + there.Name + " back", more: indent(difference("now", text, "then", before.XML)), done: !changed,
 			do: func() error { return d.change(there, text, before.XML) }},
 		{at: "compared", text: "compare it with the backup", done: there.UUID == "" || !exists(d.backup(name)), do: func() error { return d.compare(name, there) }},
 	}
@@ -74,7 +74,7 @@ func (d *Desk) compare(name string, there Domain) error {
 		return os.Remove(d.backup(name))
 	}
 	fmt.Fprintf(d.Out, "the domain differs from what it was before it was attached, because it was changed since; as it was: %s\n%s\n",
-		d.backup(name), domainxml.Diff("before attach", string(was), "now", now))
+		d.backup(name), difference("before attach", string(was), "now", now))
 	return nil
 }
 

@@ -6,11 +6,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/google/renameio/v2"
 
 	"guardring/internal/hint"
+	"guardring/libvirt-xml/domainxml"
 )
 
 // made begins the files that are ours to replace and remove.
@@ -144,4 +146,14 @@ func syncDir(dir string) error {
 
 func indent(text string) string {
 	return "    " + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n    ")
+}
+
+// password is the one secret that libvirt's documents have, with DomainXMLSecure.
+var password = regexp.MustCompile(`(\spasswd=)('[^']*'|"[^"]*")`)
+
+// difference shows two documents' difference for a terminal or a bug report, where
+// no password belongs.
+func difference(nameA, a, nameB, b string) string {
+	const hidden = "$1'(not shown)'"
+	return domainxml.Diff(nameA, password.ReplaceAllString(a, hidden), nameB, password.ReplaceAllString(b, hidden))
 }
