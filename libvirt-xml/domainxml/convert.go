@@ -26,9 +26,41 @@ func (p *patching) convert() {
 		return
 	}
 	devices := p.tree.root.child("devices")
-	raw := p.tree.text[devices.start:devices.end]
+	raw := p.tree.withoutPasswords(devices)
 	p.edited(p.tree.text[:devices.start]+p.tree.onQ35(devices)+p.tree.text[devices.end:], step{kind: replaced, path: "devices", was: raw})
 	p.notes = append(p.notes, "the machine becomes a q35 one: network interfaces may get other names in the guest (Whonix keeps eth0 and eth1), disks on IDE become sda and so on; look into the guest's /etc/fstab and /etc/network first")
+}
+
+// withoutPasswords is the markup of a <devices> for the record: everybody who may
+// look at libvirt can read metadata, but not a password of <graphics>.
+func (t *tree) withoutPasswords(devices *element) string {
+	var cuts []cut
+	for _, g := range devices.named("graphics") {
+		if from, to, ok := t.attrAt(g, "passwd"); ok {
+			cuts = append(cuts, cut{from, to, "passwd=''"})
+		}
+	}
+	return t.cutOut(devices, cuts)
+}
+
+// withPasswords gives the old document's <graphics> the passwords that they have now.
+func (t *tree) withPasswords(now *tree) string {
+	devices, cuts := t.root.child("devices"), []cut(nil)
+	present := now.root.child("devices").named("graphics")
+	for i, g := range devices.named("graphics") {
+		from, to, ok := t.attrAt(g, "passwd")
+		if !ok {
+			continue
+		}
+		if i < len(present) {
+			if a, b, ok := now.attrAt(present[i], "passwd"); ok {
+				cuts = append(cuts, cut{from, to, now.text[a:b]})
+				continue
+			}
+		}
+		cuts = append(cuts, cut{len(strings.TrimRight(t.text[:from], " \t\r\n")), to, ""})
+	}
+	return t.text[:devices.start] + t.cutOut(devices, cuts) + t.text[devices.end:]
 }
 
 // onQ35 returns the markup of a <devices> as it can be on q35.
@@ -102,6 +134,10 @@ func freeName(taken map[string]bool) string {
 func (s step) undoConversion(t *tree, devices *element) (text, note string, err error) {
 	text = t.text[:devices.start] + s.was + t.text[devices.end:]
 	old, err := parse(text, "domain")
+	if err == nil && old.root.child("devices") != nil {
+		text = old.withPasswords(t)
+		old, err = parse(text, "domain")
+	}
 	if err != nil || old.root.child("devices") == nil {
 		return "", "", refuse("restore the domain's document from the backup that attach made", "the record of the old devices is damaged")
 	}

@@ -461,6 +461,31 @@ func TestChangedSince(t *testing.T) {
 	refused(t, "created", err, "was made by guardring gateway create")
 }
 
+// TestRecordHasNoPassword: metadata are for everybody who may look at libvirt.
+func TestRecordHasNoPassword(t *testing.T) {
+	const one = "<graphics type='vnc' passwd='secret &quot;1&quot;' port='-1'/>"
+	before := changed(t, "jessie-i440fx", "</devices>", one+"<graphics type='spice' passwd=\"secret 2\"/></devices>")
+	p, err := variants["convert"].Patch(before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if record := p.XML[strings.Index(p.XML, "<guardring:gateway"):strings.Index(p.XML, "</metadata>")]; strings.Contains(record, "secret") {
+		t.Errorf("it has: %s", record)
+	}
+	if back, err := domainxml.Unpatch(p.XML); err != nil || back.XML != before {
+		t.Errorf("%v\n%s", err, domainxml.Diff("before", before, "back", back.XML))
+	}
+	// What is the password by now counts.
+	back, err := domainxml.Unpatch(strings.Replace(p.XML, "secret 2", "another", 1))
+	if err != nil || back.XML != strings.Replace(before, "secret 2", "another", 1) {
+		t.Errorf("%v\n%s", err, domainxml.Diff("before", before, "back", back.XML))
+	}
+	back, err = domainxml.Unpatch(strings.Replace(p.XML, " passwd=\"secret 2\"", "", 1)) // as virsh dumpxml prints it
+	if err != nil || back.XML != strings.Replace(before, " passwd=\"secret 2\"", "", 1) {
+		t.Errorf("%v\n%s", err, domainxml.Diff("before", before, "back", back.XML))
+	}
+}
+
 // TestInspect reads what create has written.
 func TestInspect(t *testing.T) {
 	text, err := with(browsing, func(g *domainxml.Gateway) { g.ISO, g.Title, g.Role = "/a.iso", "Web & mail", "web" }).XML()
