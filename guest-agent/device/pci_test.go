@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -500,6 +501,15 @@ func TestPrepareFails(t *testing.T) {
 		}
 		if _, err := Restore(o, false); err != nil || k.Device(address) != grouped {
 			t.Errorf("%v", err)
+		}
+	})
+	t.Run("the agent's user made the state file a FIFO", func(t *testing.T) {
+		_, o := machine(t, grouped)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(o.StateFile), 0o755), syscall.Mkfifo(o.StateFile, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Restore(o, false); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+			t.Errorf("restore: %v", err)
 		}
 	})
 	t.Run("no interrupt remapping", func(t *testing.T) {

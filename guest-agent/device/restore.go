@@ -12,6 +12,7 @@ import (
 
 	"guardring/guest-agent/pci"
 	"guardring/internal/hint"
+	"guardring/internal/plainfile"
 )
 
 // record is what the state file holds: how the device was before Prepare.
@@ -27,7 +28,7 @@ type record struct {
 
 // readRecord returns the state file's record; ok is false if there is none.
 func (o Options) readRecord() (r record, ok bool, err error) {
-	b, err := os.ReadFile(o.StateFile)
+	b, _, err := plainfile.Read(o.StateFile, 64<<10) // its folder is the agent's user's
 	if errors.Is(err, fs.ErrNotExist) {
 		return record{}, false, nil
 	}

@@ -3,11 +3,11 @@ package include
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
+
+	"guardring/internal/plainfile"
 )
 
 // Limits of what is read. Tor has no limit of its own for sizes; a torrc is a
@@ -65,24 +65,6 @@ func (s Site) validate() error {
 // ReadFile reads a regular file of at most maxFileSize bytes. It waits for nobody, as
 // opening a FIFO would.
 func ReadFile(path string) (string, os.FileInfo, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return "", nil, err
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return "", nil, err
-	}
-	if !st.Mode().IsRegular() {
-		return "", nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	b, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
-	if err != nil {
-		return "", nil, err
-	}
-	if len(b) > maxFileSize {
-		return "", nil, fmt.Errorf("%s is larger than %d bytes", path, maxFileSize)
-	}
-	return string(b), st, nil
+	b, st, err := plainfile.Read(path, maxFileSize)
+	return string(b), st, err
 }

@@ -214,12 +214,18 @@ func (g Gateway) disks() []libvirtxml.DomainDisk {
 		disks = append(disks, libvirtxml.DomainDisk{
 			Device:   "cdrom",
 			Driver:   &libvirtxml.DomainDiskDriver{Name: "qemu", Type: "raw"},
-			Source:   &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: g.ISO}, StartupPolicy: "optional"},
+			Source:   &libvirtxml.DomainDiskSource{File: imageOfRoot(g.ISO), StartupPolicy: "optional"},
 			Target:   &libvirtxml.DomainDiskTarget{Dev: "sda", Bus: "scsi"},
 			ReadOnly: &libvirtxml.DomainDiskReadOnly{},
 		})
 	}
 	return disks
+}
+
+// imageOfRoot keeps libvirt from giving the image to QEMU's user, who could then
+// write to what all gateways run.
+func imageOfRoot(path string) *libvirtxml.DomainDiskSourceFile {
+	return &libvirtxml.DomainDiskSourceFile{File: path, SecLabel: []libvirtxml.DomainDeviceSecLabel{{Model: "dac", Relabel: "no"}}}
 }
 
 // interfaces are the external one first, as Whonix-Gateway has them.

@@ -126,7 +126,9 @@ func (p *patching) addCD(file string) {
 	p.add("devices", "disk", dev, behind(strings.Join([]string{
 		"<disk type='file' device='cdrom'>",
 		"  <driver name='qemu' type='raw'/>",
-		"  <source file='" + escape(file) + "' startupPolicy='optional'/>", // the domain starts without it, too
+		"  <source file='" + escape(file) + "' startupPolicy='optional'>", // the domain starts without it, too
+		"    <seclabel model='dac' relabel='no'/>",                        // it stays root's: all gateways run what is on it
+		"  </source>",
 		"  <target dev='" + dev + "' bus='scsi'/>",
 		"  <readonly/>",
 		fmt.Sprintf("  <address type='drive' controller='%d' bus='0' target='0' unit='0'/>", index),
