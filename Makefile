@@ -18,7 +18,8 @@ need = $(if $(shell command -v $(1) 2>/dev/null),,$(2))
 PACKAGES = $(strip $(call need,tor,tor) $(call need,qemu-system-x86_64,qemu-system-x86) \
 	$(call need,qemu-aarch64,qemu-user) $(call need,gcc,gcc libc6-dev) $(call need,nft,nftables) $(call need,ip,iproute2) $(call need,busybox,busybox-static) \
 	$(call need,libvirtd,libvirt-daemon libvirt-daemon-driver-qemu) $(call need,dnsmasq,dnsmasq-base) $(call need,iptables,iptables) \
-	$(call need,virt-xml-validate,libvirt-clients) $(call need,xmllint,libxml2-utils) $(call need,apparmor_parser,apparmor))
+	$(call need,virt-xml-validate,libvirt-clients) $(call need,xmllint,libxml2-utils) $(call need,apparmor_parser,apparmor) \
+	$(call need,systemd-analyze,systemd))
 
 .PHONY: help
 help: ## list the targets

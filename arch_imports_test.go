@@ -38,7 +38,7 @@ var roles = map[string]role{
 
 	"internal/simulation": model,
 
-	"host-agent/agentiso": adapter, "host-agent/config": adapter, "host-agent/consensusfile": adapter, "host-agent/doctor": adapter, "host-agent/domains": adapter, "host-agent/journal": adapter, "host-agent/ledger": adapter, "host-agent/server": adapter,
+	"host-agent/agentiso": adapter, "host-agent/config": adapter, "host-agent/consensusfile": adapter, "host-agent/doctor": adapter, "host-agent/domains": adapter, "host-agent/journal": adapter, "host-agent/ledger": adapter, "host-agent/server": adapter, "host-agent/units": adapter,
 	"guest-agent/config": adapter, "guest-agent/device": adapter, "guest-agent/discovery": adapter, "guest-agent/enforce": adapter,
 	"guest-agent/fresh": adapter, "guest-agent/include": adapter, "guest-agent/pci": adapter, "guest-agent/pci/pcitest": adapter, "guest-agent/statewatch": adapter, "guest-agent/torctl": adapter,
 
