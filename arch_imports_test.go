@@ -26,7 +26,7 @@ const (
 
 // roles gives each package its role. A new package needs a line here.
 var roles = map[string]role{
-	"internal/checkup": ground, "internal/configfile": ground, "internal/eventfd": ground, "internal/graph": ground, "internal/hint": ground, "internal/killpoint": ground, "internal/plainfile": ground,
+	"internal/checkup": ground, "internal/configfile": ground, "internal/eventfd": ground, "internal/graph": ground, "internal/hint": ground, "internal/killpoint": ground, "internal/manual": ground, "internal/manual/manualtest": ground, "internal/plainfile": ground,
 	"internal/sockpath": ground, "internal/statussock": ground, "internal/version": ground,
 	"apparmor": ground, "host-agent/rundir": ground, "shmproto/ivshmem": ground,
 
@@ -104,7 +104,7 @@ var libraries = map[string]struct {
 	"github.com/fsnotify/fsnotify":    {[]string{"guest-agent/statewatch"}, "one place knows how Tor replaces its state file"},
 	"github.com/google/renameio/v2":   {[]string{"guest-agent/device", "guest-agent/include", "host-agent", "host-agent/domains"}, "one place writes files that Tor reads; a chart, a gateway's file, and what leave must give back, are there whole or not at all"},
 	"github.com/google/nftables":      {[]string{"guest-agent/enforce"}, "one table of our own, and one place that can touch it"},
-	"github.com/urfave/cli/v2":        {[]string{"host-agent", "guest-agent"}, "flags become a Config in main and go no further"},
+	"github.com/urfave/cli/v2":        {[]string{"host-agent", "guest-agent", "internal/manual", "internal/manual/manualtest"}, "flags become a Config in main and go no further, but into the manual"},
 	"go.yaml.in/yaml/v3":              {[]string{"internal/configfile"}, "every fault at once, with its line, in one way"},
 	"github.com/jedib0t/go-pretty/v6": {[]string{"host-agent/report", "e2e/demo"}, "terminal output belongs to the edge"},
 	"libvirt.org/go/libvirtxml":       {[]string{"libvirt-xml/domainxml"}, "one place knows libvirt's documents"},

@@ -16,6 +16,7 @@ import (
 	"guardring/guest-agent/config"
 	"guardring/internal/checkup"
 	"guardring/internal/hint"
+	"guardring/internal/manual"
 	"guardring/internal/version"
 )
 
@@ -106,6 +107,7 @@ func newApp() *cli.App {
 			{Name: "example-config", Usage: "print a commented configuration in which everything has its default",
 				Action: func(c *cli.Context) error { _, err := io.WriteString(c.App.Writer, config.Example); return err }},
 			{Name: "version", Usage: "print the version", Action: showVersion},
+			manual.Command(manualOf),
 		},
 	}
 	for _, c := range app.Commands {

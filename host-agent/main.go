@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"guardring/internal/hint"
+	"guardring/internal/manual"
 )
 
 // program is how the command names itself.
@@ -86,6 +87,7 @@ func newApp() *cli.App {
 			{Name: "check-config", Usage: "read the configuration and name every fault", Flags: settings(everySetting...), Action: alone(checkConfig)},
 			{Name: "example-config", Usage: "print a commented configuration with the defaults", Action: alone(exampleConfig)},
 			{Name: "version", Usage: "print the version", Action: alone(showVersion)},
+			manual.Command(manualOf),
 		},
 	}
 	plainErrors("", app.Commands)

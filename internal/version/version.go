@@ -10,12 +10,16 @@ import (
 // stamp is set by the linker (Makefile); "" in a plain `go build`.
 var stamp string
 
+// Short returns the version alone.
+func Short() string {
+	if info, ok := debug.ReadBuildInfo(); stamp == "" && ok {
+		return info.Main.Version
+	}
+	return stamp
+}
+
 // String returns the version, the compiler and the machine, for `version`
 // commands.
 func String() string {
-	v := stamp
-	if info, ok := debug.ReadBuildInfo(); v == "" && ok {
-		v = info.Main.Version
-	}
-	return fmt.Sprintf("%s %s %s/%s", v, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return fmt.Sprintf("%s %s %s/%s", Short(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

@@ -1,0 +1,9 @@
+package main
+
+import (
+	"testing"
+
+	"guardring/internal/manual/manualtest"
+)
+
+func TestManual(t *testing.T) { manualtest.Check(t, manualOf(newApp())) }
