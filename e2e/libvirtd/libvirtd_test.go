@@ -42,7 +42,11 @@ func TestDomainsOutliveTheDaemon(t *testing.T) {
 	if list, err := d.Virsh("qemu:///system", "list", "--name"); err != nil || strings.TrimSpace(list) != "a" {
 		t.Fatalf("%q, %v", list, err)
 	}
+	// Waits until libvirtd has its QEMU again: to destroy a domain before that fails now and then (libvirt 9.0).
+	if state, err := d.Virsh("qemu:///system", "qemu-monitor-command", "a", `{"execute":"query-status"}`); err != nil || !strings.Contains(state, "running") {
+		t.Fatalf("%q, %v; libvirtd says:\n%s", state, err, d.Log())
+	}
 	if _, err := d.Virsh("qemu:///system", "destroy", "a"); err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v; libvirtd says:\n%s", err, d.Log())
 	}
 }

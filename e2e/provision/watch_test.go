@@ -68,6 +68,7 @@ func TestDomainsAreWatched(t *testing.T) {
 
 	_ = server.Process.Kill()
 	_ = server.Wait()
+	h.virsh("qemu-monitor-command", "eye", `{"execute":"query-status"}`) // libvirtd has its QEMU again
 	h.virsh("destroy", "eye")
 	h.awaitGateway("eye", false, "off")
 }
