@@ -60,6 +60,9 @@ func TestSettingsOfEachCommand(t *testing.T) {
 	for _, verb := range []string{"create", "attach", "detach", "remove", "list", "reload"} {
 		takes["gateway "+verb] = []string{"run-dir"}
 	}
+	for _, verb := range []string{"show", "install", "check"} {
+		takes["apparmor "+verb] = []string{"run-dir", "ledger-dir"}
+	}
 	for _, verb := range []string{"print", "install", "run"} {
 		takes["hook "+verb] = []string{"run-dir"}
 	}

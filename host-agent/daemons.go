@@ -15,7 +15,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"guardring/apparmor"
 	"guardring/host-agent/config"
+	"guardring/host-agent/confinement"
 	"guardring/host-agent/domains"
 	"guardring/host-agent/runner"
 	"guardring/host-agent/server"
@@ -146,6 +148,10 @@ func runBoth(c *cli.Context) error {
 	return nil
 }
 
+// profileOf are the AppArmor profiles of the two processes, where the command itself
+// is confined.
+var profileOf = map[string]string{"serve": apparmor.Server, "coordinate": apparmor.Coordinator}
+
 // supervise keeps one child running until ctx ends; then it asks it to end, and
 // kills it if it does not. started, if not nil, is told of each new child.
 func supervise(ctx context.Context, log *slog.Logger, started chan<- *os.Process, exe string, args []string) {
@@ -159,7 +165,10 @@ func supervise(ctx context.Context, log *slog.Logger, started chan<- *os.Process
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 		cmd.WaitDelay = grace
-		err := cmd.Start()
+		err := confinement.Next(profileOf[args[0]])
+		if err == nil {
+			err = cmd.Start()
+		}
 		if err == nil {
 			if started != nil {
 				select {

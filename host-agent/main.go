@@ -81,6 +81,7 @@ func newApp() *cli.App {
 			gatewayCommand(),
 			doctorCommand(),
 			hookCommand(),
+			apparmorCommand(),
 			simulateCommand(),
 			xmlCommand(),
 			{Name: "agent-image", Usage: "write the CD image with the guest's agent, which --with-agent puts into a gateway", ArgsUsage: "FILE", Flags: settings(), Action: agentImage},

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"guardring/apparmor"
 	"guardring/shmproto"
 	"guardring/shmproto/ivshmem"
 )
@@ -125,9 +126,9 @@ func (g *gateway) identify(l *link, cred *unix.Ucred, from side) (*process, refu
 // check applies the configuration's rules on label and domain.
 func (p *process) check(cfg Gateway) (refusal, error) {
 	if cfg.Label != "" {
-		profile, mode, err := p.label()
-		if err == nil && (profile != cfg.Label || mode != "enforce") {
-			err = fmt.Errorf("confined by %q, mode %q; want %q, mode \"enforce\"", profile, mode, cfg.Label)
+		label, err := apparmor.LabelOf("", p.pid)
+		if err == nil && (label.Profile != cfg.Label || label.Mode != "enforce") {
+			err = fmt.Errorf("confined by %q, mode %q; want %q, mode \"enforce\"", label.Profile, label.Mode, cfg.Label)
 		}
 		if err != nil {
 			return refusedLabel, err

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"guardring/apparmor"
 )
 
 // cutMachine: libvirt cuts a machine's name, with driver and number, at 64
@@ -30,13 +32,14 @@ type evidence struct {
 // checkDomain reports why the process is not the QEMU of the libvirt domain with
 // this UUID.
 //
-// Preconditions: ended is asked afterwards, as for label.
+// Preconditions: ended is asked afterwards, because the number may be another
+// process's by now.
 func (p *process) checkDomain(uuid string) error {
 	var e evidence
-	profile, _, err := p.label()
+	label, err := apparmor.LabelOf("", p.pid)
 	switch {
 	case err == nil:
-		e.profile = profile
+		e.profile = label.Profile
 	case !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.EINVAL): // these: no AppArmor here
 		return fmt.Errorf("read the AppArmor label: %w", err)
 	}

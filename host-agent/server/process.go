@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -132,30 +131,4 @@ func (p *process) owner() (uid, gid uint32) {
 		return ^uint32(0), ^uint32(0)
 	}
 	return st.Uid, st.Gid
-}
-
-// label returns the AppArmor profile that confines the process, and its mode
-// ("enforce", "complain"; "" if unconfined).
-//
-// Preconditions: ended is asked afterwards, because the number may be another
-// process's by now.
-func (p *process) label() (profile, mode string, err error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/attr/apparmor/current", p.pid))
-	if errors.Is(err, os.ErrNotExist) {
-		b, err = os.ReadFile(fmt.Sprintf("/proc/%d/attr/current", p.pid))
-	}
-	if err != nil {
-		return "", "", err
-	}
-	profile, mode = parseLabel(b)
-	return profile, mode, nil
-}
-
-// parseLabel cuts "PROFILE (MODE)".
-func parseLabel(b []byte) (profile, mode string) {
-	s := string(bytes.TrimRight(b, "\n\x00"))
-	if i := strings.LastIndex(s, " ("); i >= 0 && strings.HasSuffix(s, ")") {
-		return s[:i], s[i+2 : len(s)-1]
-	}
-	return s, ""
 }

@@ -59,17 +59,3 @@ func TestStoreWithoutServiceManager(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
-
-func TestParseLabel(t *testing.T) {
-	for text, want := range map[string][2]string{
-		"unconfined\n":             {"unconfined", ""},
-		"libvirt-7f3c (enforce)\n": {"libvirt-7f3c", "enforce"},
-		"a (b) (complain)":         {"a (b)", "complain"},
-		"\x00":                     {"", ""},
-		"":                         {"", ""},
-	} {
-		if profile, mode := parseLabel([]byte(text)); profile != want[0] || mode != want[1] {
-			t.Errorf("%q: %q, %q", text, profile, mode)
-		}
-	}
-}

@@ -1,0 +1,442 @@
+package confinement
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"guardring/apparmor"
+	"guardring/internal/checkup"
+	"guardring/internal/hint"
+)
+
+// parserText stands for apparmor_parser and the kernel behind it: what it loads
+// appears in the kernel's list. DIR/refuse holds the step, and for -r the profile, at
+// which it fails; with DIR/lies it does nothing and reports success.
+const parserText = `#!/bin/sh
+list=DIR/sys/kernel/security/apparmor/profiles
+echo "$1" >>DIR/calls
+refuse=$(cat DIR/refuse 2>/dev/null)
+[ ! -e DIR/lies ] || exit 0
+case $1 in
+-Q) [ "$refuse" != judge ] || { echo "syntax error"; exit 1; } ;;
+-r)
+	for file; do
+		name=${file##*/}
+		case $file in -*|*/apparmor.d) continue ;; esac
+		[ "$refuse" != "$name" ] || { echo "no room"; exit 1; }
+		grep -v "^$name (" "$list" >"$list.new"
+		echo "$name (enforce)" >>"$list.new"
+		mv "$list.new" "$list"
+	done ;;
+-R)
+	while read -r word name rest; do
+		grep -q "^$name (" "$list" || { echo "no $name"; exit 1; }
+		grep -v "^$name (" "$list" >"$list.new"
+		mv "$list.new" "$list"
+	done ;;
+*) exit 2 ;;
+esac
+`
+
+// machine makes up a system with AppArmor.
+func machine(t *testing.T) System {
+	t.Helper()
+	root := t.TempDir()
+	s := System{Root: root, Parser: filepath.Join(root, "parser")}
+	for path, text := range map[string]string{
+		"/sys/module/apparmor/parameters/enabled":   "Y\n",
+		"/sys/kernel/security/apparmor/profiles":    "libvirtd (enforce)\n",
+		"/etc/apparmor.d/tunables/global":           "global\n",
+		"/etc/apparmor.d/abstractions/base":         "base\n",
+		"/etc/apparmor.d/local/README":              "yours\n",
+		"/proc/1/attr/current":                      "unconfined\n",
+		"/var/cache/apparmor/26b63962.0/usr.sbin.x": "x",
+	} {
+		put(t, s, path, text)
+	}
+	if err := os.WriteFile(s.Parser, []byte(strings.ReplaceAll(parserText, "DIR", root)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func put(t *testing.T, s System, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(s.path(path)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.path(path), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// state is everything in the tree, the kernel's list included, but for what the
+// parser was called with.
+func state(t *testing.T, s System) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := filepath.WalkDir(s.Root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || filepath.Base(path) == "calls" {
+			return err
+		}
+		info, err := d.Info()
+		text := []byte{}
+		if err == nil && d.Type().IsRegular() {
+			text, err = os.ReadFile(path)
+		}
+		all[strings.TrimPrefix(path, s.Root)] = fmt.Sprintf("%s %s", info.Mode(), text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// calls are the steps that the parser was asked for since the last time.
+func calls(t *testing.T, s System) string {
+	t.Helper()
+	b, err := os.ReadFile(s.path("/calls"))
+	if err != nil {
+		return ""
+	}
+	_ = os.Remove(s.path("/calls"))
+	return strings.Join(strings.Fields(string(b)), " ")
+}
+
+func install(t *testing.T, s System, o Options) Report {
+	t.Helper()
+	r, err := s.Install(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestRemoveIsTheExactReverse(t *testing.T) {
+	s := machine(t)
+	before := state(t, s)
+	configured := "# Profiles of guardring: what the configuration says\n"
+	install(t, s, Options{Configured: configured})
+	if got := calls(t, s); got != "-Q -r" {
+		t.Errorf("calls %q", got)
+	}
+	installed := state(t, s)
+	for _, f := range wanted(Options{Configured: configured}) {
+		if got := installed[filepath.Join(apparmor.Dir, f.Name)]; got != "-rw-r--r-- "+f.Text {
+			t.Errorf("%s: %q", f.Name, got)
+		}
+	}
+	kernel, err := s.Kernel()
+	want := map[string]string{"libvirtd": "enforce", apparmor.Server: "enforce", apparmor.Coordinator: "enforce", apparmor.CLI: "enforce"}
+	if diff := cmp.Diff(want, kernel.Loaded); diff != "" || err != nil {
+		t.Errorf("%s %v", diff, err)
+	}
+
+	again := install(t, s, Options{Configured: configured})
+	for _, step := range again.Steps {
+		if !step.Done {
+			t.Errorf("done again: %+v", step)
+		}
+	}
+	if got := calls(t, s); got != "" || !maps.Equal(installed, state(t, s)) {
+		t.Errorf("the second install is not quiet: %q", got)
+	}
+
+	put(t, s, "/var/cache/apparmor/26b63962.0/"+apparmor.Server, "compiled")
+	put(t, s, "/proc/44/attr/current", apparmor.Server+" (enforce)\n")
+	r, err := s.Remove(t.Context(), Options{})
+	if err != nil || !strings.Contains(strings.Join(r.Notes, "\n"), "process 44 runs on without "+apparmor.Server) {
+		t.Errorf("%v, notes %q", err, r.Notes)
+	}
+	if err := os.RemoveAll(s.path("/proc/44")); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, state(t, s)); diff != "" {
+		t.Error(diff)
+	}
+	if r, err := s.Remove(t.Context(), Options{}); err != nil || len(r.Steps) != 0 {
+		t.Errorf("a second remove: %+v, %v", r, err)
+	}
+}
+
+func TestADryRunChangesNothing(t *testing.T) {
+	s := machine(t)
+	before := state(t, s)
+	r := install(t, s, Options{DryRun: true})
+	if len(r.Steps) != len(apparmor.HostFiles())+3 || calls(t, s) != "" || !maps.Equal(before, state(t, s)) {
+		t.Errorf("install: %+v", r)
+	}
+	install(t, s, Options{})
+	calls(t, s)
+	before = state(t, s)
+	r, err := s.Remove(t.Context(), Options{DryRun: true})
+	if err != nil || len(r.Steps) != len(apparmor.HostFiles())+3 || calls(t, s) != "" || !maps.Equal(before, state(t, s)) {
+		t.Errorf("remove: %+v, %v", r, err)
+	}
+}
+
+// TestAFailedInstallLeavesNothing fails each step, on a system without us, and on one
+// with an older version.
+func TestAFailedInstallLeavesNothing(t *testing.T) {
+	older := "# Profile of \"guardring serve\", of last year\n"
+	for name, fail := range map[string]func(*testing.T, System){
+		"judge":       func(t *testing.T, s System) { put(t, s, "/refuse", "judge") },
+		"load first":  func(t *testing.T, s System) { put(t, s, "/refuse", apparmor.Server) },
+		"load last":   func(t *testing.T, s System) { put(t, s, "/refuse", apparmor.CLI) },
+		"parser lies": func(t *testing.T, s System) { put(t, s, "/lies", "") },
+		"no directory": func(t *testing.T, s System) {
+			if err := os.RemoveAll(s.file("abstractions")); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		for _, upgrade := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, upgrade %t", name, upgrade), func(t *testing.T) {
+				s := machine(t)
+				if upgrade {
+					put(t, s, "/etc/apparmor.d/"+apparmor.Server, older)
+					put(t, s, "/sys/kernel/security/apparmor/profiles", "libvirtd (enforce)\n"+apparmor.Server+" (enforce)\n")
+				}
+				fail(t, s)
+				before := state(t, s)
+				if _, err := s.Install(t.Context(), Options{Force: true}); err == nil && !(name == "parser lies" && upgrade) {
+					t.Error("no error")
+				} else if err == nil {
+					t.Error("no error, though the kernel lacks two profiles")
+				}
+				if diff := cmp.Diff(before, state(t, s)); diff != "" {
+					t.Error(diff)
+				}
+			})
+		}
+	}
+}
+
+func TestAnOlderVersionNeedsForce(t *testing.T) {
+	s := machine(t)
+	older := "# Profile of \"guardring serve\", of last year\n"
+	put(t, s, "/etc/apparmor.d/"+apparmor.Server, older)
+	before := state(t, s)
+	_, err := s.Install(t.Context(), Options{})
+	if err == nil || !strings.Contains(hint.Of(err), "--force") {
+		t.Errorf("install: %v", err)
+	}
+	if _, err := s.Remove(t.Context(), Options{}); err == nil || !strings.Contains(hint.Of(err), "--force") {
+		t.Errorf("remove: %v", err)
+	}
+	if diff := cmp.Diff(before, state(t, s)); diff != "" {
+		t.Error(diff)
+	}
+	r := install(t, s, Options{Force: true})
+	if got := r.Steps[2]; got.Action != "replace" || got.Done || calls(t, s) != "-Q -r" {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestWhatIsNotOursStays(t *testing.T) {
+	for name, make := range map[string]func(*testing.T, System){
+		"a file": func(t *testing.T, s System) { put(t, s, "/etc/apparmor.d/guardring", "# mine\n") },
+		"a symlink": func(t *testing.T, s System) {
+			if err := os.Symlink("/etc/passwd", s.file("guardring")); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		s := machine(t)
+		make(t, s)
+		before := state(t, s)
+		for _, do := range []func(context.Context, Options) (Report, error){s.Install, s.Remove} {
+			if _, err := do(t.Context(), Options{Force: true}); err == nil || hint.Of(err) == "" {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if diff := cmp.Diff(before, state(t, s)); diff != "" || calls(t, s) != "" {
+			t.Error(name, diff)
+		}
+	}
+}
+
+func TestTheConfiguredFileFollowsTheConfiguration(t *testing.T) {
+	s := machine(t)
+	path := s.file(apparmor.Configured)
+	for _, text := range []string{"# Profiles of guardring: 1\n", "# Profiles of guardring: 2\n", ""} {
+		install(t, s, Options{Configured: text})
+		if got, _ := os.ReadFile(path); string(got) != text {
+			t.Errorf("%q, want %q", got, text)
+		}
+		if got := calls(t, s); got != "-Q -r" {
+			t.Errorf("calls %q: the profiles are as they were", got)
+		}
+	}
+}
+
+func TestADisabledProfileIsNotLoaded(t *testing.T) {
+	s := machine(t)
+	put(t, s, "/etc/apparmor.d/disable/"+apparmor.CLI, "")
+	r := install(t, s, Options{})
+	kernel, err := s.Kernel()
+	if _, ok := kernel.Loaded[apparmor.CLI]; ok || err != nil || len(kernel.Loaded) != 3 || len(r.Notes) != 1 {
+		t.Errorf("%v %q %v", kernel.Loaded, r.Notes, err)
+	}
+}
+
+func TestWithoutAKernelNothingIsLoaded(t *testing.T) {
+	s := machine(t)
+	if err := os.RemoveAll(s.path("/sys")); err != nil {
+		t.Fatal(err)
+	}
+	r := install(t, s, Options{})
+	if got := calls(t, s); got != "-Q" || len(r.Steps) != len(apparmor.HostFiles()) || len(r.Notes) != 1 {
+		t.Errorf("calls %q, %+v", got, r)
+	}
+	lines, _ := s.Check("", nil)
+	if lines.Worst() != checkup.Fail {
+		t.Errorf("%+v", lines)
+	}
+}
+
+// TestTheRealParserTakesAnInstalledTree installs into a copy of this system's
+// AppArmor, which the real parser then judges.
+func TestTheRealParserTakesAnInstalledTree(t *testing.T) {
+	if _, err := (System{}).parser(); err != nil {
+		t.Skip("skipping, no apparmor_parser (try: apt-get install apparmor)")
+	}
+	s := System{Root: t.TempDir()}
+	for _, dir := range []string{"abi", "tunables", "abstractions"} {
+		if err := os.MkdirAll(s.path("/etc"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.CopyFS(s.file(dir), os.DirFS(filepath.Join(apparmor.Dir, dir))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := state(t, s)
+	configured, err := apparmor.Tunables([]apparmor.Setting{{Variable: "guardring_run", Key: "run-dir", Path: "/srv/run of mine"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	install(t, s, Options{Configured: configured})
+	put(t, s, "/etc/apparmor.d/tunables/guardring.local", "@{guardring_run}+=\n")
+	if err := s.judge(t.Context(), []string{apparmor.Server}); err == nil {
+		t.Error("the tree's own files are not read")
+	}
+	if err := os.Remove(s.file("tunables/guardring.local")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Remove(t.Context(), Options{Configured: configured}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, state(t, s)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestCheckSaysWhichProfileConfinesWhich(t *testing.T) {
+	s := machine(t)
+	install(t, s, Options{})
+	const uuid = "11111111-2222-3333-4444-555555555555"
+	for pid, label := range map[int]string{
+		10: apparmor.Server + " (enforce)", 11: apparmor.Coordinator + " (complain)", 12: "unconfined",
+		13: "libvirt-" + uuid + " (enforce)", 14: "libvirt-other (enforce)",
+	} {
+		put(t, s, fmt.Sprintf("/proc/%d/attr/apparmor/current", pid), label+"\n")
+	}
+	lines, processes := s.Check("", []Subject{
+		{Name: "server", PID: 10, Want: apparmor.Server, Remedy: "r"},
+		{Name: "acting", PID: 11, Want: apparmor.Coordinator, Remedy: "r"},
+		{Name: "standby", PID: 12, Want: apparmor.Coordinator, Remedy: "r"},
+		{Name: "gateway found", Want: "libvirt-" + uuid, Remedy: "r"},
+		{Name: "gateway wrong", PID: 14, Want: "libvirt-" + uuid, Remedy: "r"},
+		{Name: "gateway any", PID: 14, Remedy: "r"},
+		{Name: "gateway off", Want: "libvirt-nobody", Missing: "off"},
+		{Name: "gateway gone", PID: 99, Remedy: "r"},
+	})
+	got := map[string]string{}
+	for _, l := range lines {
+		got[l.Name] = l.State.String()
+	}
+	want := map[string]string{
+		"kernel": "pass", "file tunables/guardring": "pass", "file abstractions/guardring": "pass",
+		"profile guardring-server": "pass", "profile guardring-coordinator": "pass", "profile guardring": "pass",
+		"server": "pass", "acting": "warn", "standby": "fail", "gateway found": "pass", "gateway wrong": "fail",
+		"gateway any": "pass", "gateway off": "skip", "gateway gone": "skip",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if len(processes) != 6 || processes[3] != (Process{"gateway found", 13, "libvirt-" + uuid, "enforce"}) || processes[2].Profile != "unconfined" {
+		t.Errorf("%+v", processes)
+	}
+}
+
+func TestCheckSeesWhatIsWrongWithTheProfiles(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(*testing.T, System)
+		line  string
+		want  checkup.State
+	}{
+		"not there":  {func(t *testing.T, s System) { _ = os.Remove(s.file(apparmor.Server)) }, "profile guardring-server", checkup.Fail},
+		"edited":     {func(t *testing.T, s System) { put(t, s, "/etc/apparmor.d/guardring", "# Profile of guardring\n") }, "profile guardring", checkup.Warn},
+		"not loaded": {func(t *testing.T, s System) { put(t, s, "/sys/kernel/security/apparmor/profiles", "") }, "profile guardring", checkup.Fail},
+		"complaining": {func(t *testing.T, s System) {
+			put(t, s, "/sys/kernel/security/apparmor/profiles", "guardring (complain)\n")
+		}, "profile guardring", checkup.Warn},
+		"disabled": {func(t *testing.T, s System) { put(t, s, "/etc/apparmor.d/disable/guardring", "") }, "profile guardring", checkup.Warn},
+		"stale": {func(t *testing.T, s System) {
+			put(t, s, "/etc/apparmor.d/"+apparmor.Configured, "# Profiles of guardring\n")
+		}, "file " + apparmor.Configured, checkup.Warn},
+		"switched off": {func(t *testing.T, s System) { put(t, s, "/sys/module/apparmor/parameters/enabled", "N\n") }, "kernel", checkup.Fail},
+	} {
+		s := machine(t)
+		install(t, s, Options{})
+		c.spoil(t, s)
+		lines, _ := s.Check("", nil)
+		found := false
+		for _, l := range lines {
+			if l.Name == c.line {
+				found = l.State == c.want && l.Remedy != ""
+			}
+		}
+		if !found {
+			t.Errorf("%s: %+v", name, lines)
+		}
+	}
+}
+
+func TestNextNamesTheProfileOfTheNextProgram(t *testing.T) {
+	for _, name := range []string{"/apparmor/exec", "/exec"} {
+		dir := t.TempDir()
+		path := dir + name
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := next(dir, apparmor.Server); err != nil {
+			t.Error(err)
+		}
+		if got, _ := os.ReadFile(path); string(got) != "exec "+apparmor.Server {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	if err := next(t.TempDir(), apparmor.Server); err == nil {
+		t.Error("no error where there is nothing to write to")
+	}
+	if err := Next(apparmor.Server); err != nil { // whatever confines the tests, it is not the command's profile
+		t.Error(err)
+	}
+	if out, err := exec.Command("true").CombinedOutput(); err != nil {
+		t.Errorf("%s %v", out, err)
+	}
+}
