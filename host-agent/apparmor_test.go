@@ -20,3 +20,28 @@ func TestTheProfilesHaveTheConfigurationsDefaults(t *testing.T) {
 		t.Errorf("%q, %v", text, err)
 	}
 }
+
+// TestSubjects: without a server, its processes are still looked for by their labels.
+func TestSubjects(t *testing.T) {
+	cfg := config.Default()
+	cfg.RunDir = t.TempDir()
+	cfg.Gateways = []config.Gateway{
+		{Name: "vm", Domain: "11111111-2222-3333-4444-55555555555A"},
+		{Name: "named", Domain: "11111111-2222-3333-4444-555555555555", AppArmorProfile: "mine"},
+		{Name: "plain"},
+	}
+	want := map[string]string{
+		"this command": "guardring", "server": "guardring-server", "coordinator": "guardring-coordinator",
+		"gateway vm": "libvirt-11111111-2222-3333-4444-55555555555a", "gateway named": "mine", "gateway plain": "",
+	}
+	got := subjects(cfg)
+	if len(got) != len(want) {
+		t.Fatalf("%+v", got)
+	}
+	for _, s := range got {
+		profile, ok := want[s.Name]
+		if !ok || s.Want != profile || s.Remedy == "" || (s.PID == 0) != (s.Missing != "") || (s.PID == 0) != (s.Name != "this command") {
+			t.Errorf("%+v", s)
+		}
+	}
+}
