@@ -93,7 +93,7 @@ func TestInstallIntoATree(t *testing.T) {
 	for path, want := range map[string]string{
 		"usr/local/bin/guardring-guest":              "-rwxr-xr-x #!/bin/sh",
 		"etc/systemd/system/guardring-guest.service": "-rw-r--r-- [Unit]",
-		"etc/apparmor.d/guardring-guest":             "-rw-r--r-- # The guest agent",
+		"etc/apparmor.d/guardring-guest":             "-rw-r--r-- # Profile of \"guardring-guest run\"",
 		"etc/guardring/guest.yaml":                   "-rw-r--r-- user: debian-tor\n",
 	} {
 		if !strings.HasPrefix(first[path], want) {
