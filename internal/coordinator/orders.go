@@ -53,9 +53,9 @@ func (c *Coordinator) write(m *member) {
 	same := func(p SlotOrder) bool { return p.Gateway == o.Gateway && p.Slot == o.Slot }
 	if i := slices.IndexFunc(c.ready.Orders, same); i >= 0 {
 		c.ready.Orders[i] = o // decided twice in one step
-		return
+	} else {
+		c.ready.Orders = append(c.ready.Orders, o)
 	}
-	c.ready.Orders = append(c.ready.Orders, o)
 	if m.awaited() {
 		m.nextTry = c.now.Add(c.cfg.RetryAfter << m.tries)
 		m.tries++

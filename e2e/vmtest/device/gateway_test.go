@@ -246,16 +246,22 @@ func (g *gateway) works(device string) status {
 // hostSees waits until the coordinator says of our member what is wanted.
 func (g *gateway) hostSees(d time.Duration, what string, wanted func(rig.Member) bool) rig.Member {
 	g.t.Helper()
+	return g.hostSays(d, what, func(s rig.Status) bool { return wanted(s.Member(member)) }).Member(member)
+}
+
+// hostSays waits until the host's status is as wanted.
+func (g *gateway) hostSays(d time.Duration, what string, wanted func(rig.Status) bool) rig.Status {
+	g.t.Helper()
 	var s rig.Status
 	var err error
-	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		s, _, err = g.rig.Status(g.t.Context())
-		if m := s.Member(member); err == nil && wanted(m) {
-			return m
+		if err == nil && wanted(s) {
+			return s
 		}
 	}
 	g.t.Fatalf("not within %s: %s; the host says: %+v, %v", d, what, s, err)
-	return rig.Member{}
+	return rig.Status{}
 }
 
 // interrupts is how often the guest's processor was interrupted by the device.

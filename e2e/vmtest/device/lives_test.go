@@ -139,8 +139,10 @@ func TestPausesAndClocks(t *testing.T) {
 	}
 	g.startCoordinator()
 	g.hostSees(20*time.Second, "guard 4 is ordered away", func(m rig.Member) bool { return slices.Contains(m.Order.Exclusions, fingerprint(4)) })
-	// More than requests to Tor, ticks, pauses between attempts and the join gate may take; and than the host's first two tries.
-	time.Sleep(95 * time.Second)
+	// More than requests to Tor, ticks, pauses between attempts and the join gate may take; and than all of the host's tries (210 s).
+	g.hostSays(5*time.Minute, "the order is unanswered", func(s rig.Status) bool {
+		return slices.ContainsFunc(s.Conflicts, func(c rig.Conflict) bool { return c.State == "unanswered" })
+	})
 	if n, _ := g.script.settings(); n != settings {
 		t.Error("a paused VM has told its Tor something")
 	}
