@@ -210,7 +210,8 @@ func TestRelayMoves(t *testing.T) {
 	}
 }
 
-// TestVanguardsPins: a RELOAD wipes what the vanguards add-on has set; SETCONF of our option must not touch it.
+// TestVanguardsPins: a RELOAD wipes what the vanguards add-on has set; SETCONF of our option must not touch it. A relay that both
+// gateways pin in a layer is reported, and stays where it is.
 func TestVanguardsPins(t *testing.T) {
 	p := newPair(t, setup{})
 	pins := map[string]string{
@@ -226,8 +227,15 @@ func TestVanguardsPins(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.beforeB.Primary = p.beforeB.Primary[:2]
+	if err := p.a.Control().SetConf("HSLayer2Nodes=" + network.Guards[5].Fingerprint); err != nil {
+		t.Fatal(err)
+	}
 	p.startBob()
 	p.awaitApart(40 * time.Second)
+	p.awaitStatus(60*time.Second, "the common relay of the second layer, and it alone", func(s rig.Status) bool {
+		return len(s.Layers) == 1 && s.Layers[0].Fingerprint == network.Guards[5].Fingerprint && s.Layers[0].Layer == 2 &&
+			slices.Equal(s.Layers[0].Members, []string{alice, bob})
+	})
 	for k, v := range pins {
 		if got, err := p.b.Control().Conf(k); err != nil || len(got) != 1 || strings.ReplaceAll(got[0], "$", "") != v {
 			t.Errorf("%s is %v, %v; want %s", k, got, err, v)

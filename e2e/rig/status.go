@@ -19,6 +19,15 @@ type Status struct {
 	Conflicts    []Conflict      `json:"conflicts"`
 	// Contradictions are relays of which members state different facts.
 	Contradictions []Contradiction `json:"contradictions"`
+	// Layers are relays that several members pin in a layer above the guards.
+	Layers []Layer `json:"layers"`
+}
+
+// Layer is a relay that members pin in one layer.
+type Layer struct {
+	Fingerprint string   `json:"fingerprint"`
+	Layer       int      `json:"layer"` // 2 or 3
+	Members     []string `json:"members"`
 }
 
 // Problem is one thing that is wrong.
