@@ -19,7 +19,8 @@ PACKAGES = $(strip $(call need,tor,tor) $(call need,qemu-system-x86_64,qemu-syst
 	$(call need,qemu-aarch64,qemu-user) $(call need,gcc,gcc libc6-dev) $(call need,nft,nftables) $(call need,ip,iproute2) $(call need,busybox,busybox-static) \
 	$(call need,libvirtd,libvirt-daemon libvirt-daemon-driver-qemu) $(call need,dnsmasq,dnsmasq-base) $(call need,iptables,iptables) \
 	$(call need,virt-xml-validate,libvirt-clients) $(call need,xmllint,libxml2-utils) $(call need,apparmor_parser,apparmor) \
-	$(call need,systemd-analyze,systemd) $(call need,mandoc,mandoc) $(call need,zsh,zsh) $(call need,fish,fish))
+	$(call need,systemd-analyze,systemd) $(call need,mandoc,mandoc) $(call need,zsh,zsh) $(call need,fish,fish) \
+	$(if $(filter test e2e,$(MAKECMDGOALS)),$(call need,lintian,lintian)))
 
 .PHONY: help
 help: ## list the targets
@@ -36,6 +37,10 @@ cross: ## build both binaries for every supported machine into build/ARCH/
 	@set -e; for a in $(ARCHES); do mkdir -p build/$$a; \
 	  GOARCH=$$a $(STATIC) -o build/$$a/guardring ./host-agent; \
 	  GOARCH=$$a $(STATIC) -o build/$$a/guardring-guest ./guest-agent; done
+
+.PHONY: deb
+deb: build cross ## Debian packages of both for every supported machine, into build/deb/
+	GO=$(GO) .ci/make-debs build/deb $(ARCHES)
 
 .PHONY: setup
 setup: ## install the Debian packages that tests and demo need (as root)
@@ -86,6 +91,6 @@ bench: build ## the figures of docs/PERFORMANCE.md
 	$(GO) test -run '^$$' -bench . -benchmem ./shmproto/... ./internal/... ./host-agent/... ./guest-agent/...
 
 .PHONY: e2e
-e2e: setup build ## scenarios on real Tors and a real QEMU
+e2e: setup build deb ## scenarios on real Tors and a real QEMU
 	@# One package at a time: each private network has the same loopback addresses.
 	$(GO) test -tags e2e -count=1 -p 1 -timeout 25m ./e2e/... ./host-agent/server/... ./host-agent/domains/...
