@@ -18,8 +18,9 @@ func manualOf(app *cli.App) manual.Program {
 			"Several Tor gateways on one host, one for each activity, pick their entry guards by themselves, and two of them may pick the same relay. That relay then sees two activities of one person. " +
 				"guardring keeps the gateways' guards apart, with as few changes of guards as possible.",
 			"The server (guardring serve) gives each gateway a region of shared memory. An agent in each gateway, guardring-guest(1), shows there which guards its Tors use. The coordinator (guardring coordinate) compares them and tells " +
-				"the later holder of a common guard to give it up. guardring run starts both.",
-			"With systemd's descriptor store a restart of the server goes unnoticed. Without it, and after it was stopped and started, each gateway must be shut down and started.",
+				"the later holder of a common guard to give it up. The Debian package runs both as services: guardring-server, guardring-coordinator and, for the one that stands by, guardring-standby.",
+			"With systemd's descriptor store a restart of the server goes unnoticed. Stopping and starting it does not: each gateway must then be shut down and started.",
+			"Where the services run as the user guardring, commands that open the ledger must, too: runuser -u guardring -- guardring ledger show. Root is refused, for its files could not be opened by the services.",
 			"Options may stand before and after arguments.",
 		},
 		Files: []manual.Item{

@@ -58,7 +58,7 @@ func TestLife(t *testing.T) {
 	}
 	said := parts(out.String())
 	for part, want := range map[string][]string{
-		"install": {"guardring-guest: next: guardring-guest join", "web is good"},
+		"install": {"guardring-guest: next: guardring-guest join", "web is good", "runuser -u guardring", "highest term 0"},
 		"joined":  {"%include /etc/tor/guardring/default.conf"},
 		"upgrade": {"web is good", "# mine"},
 		"remove":  {"web is still a gateway", "removed the include line from /etc/tor/torrc"},

@@ -9,8 +9,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -70,6 +73,9 @@ func open(path string, how int) (*Dir, error) {
 	if perm := info.Mode().Perm(); perm&0o077 != 0 {
 		return nil, &PermissionError{path, perm}
 	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 && st.Uid != 0 {
+		return nil, &OwnerError{path, st.Uid}
+	}
 	d.lock, err = os.OpenFile(d.file("lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock ledger directory: %w", err)
@@ -97,6 +103,26 @@ func (e *PermissionError) Error() string {
 
 // Hint says what the operator can do.
 func (e *PermissionError) Hint() string { return "chmod 0700 " + e.Dir }
+
+// OwnerError: root would make files in another user's ledger directory, which that
+// user's coordinators could not open then.
+type OwnerError struct {
+	Dir string
+	UID uint32 // the directory's owner
+}
+
+// Error names the directory and its owner.
+func (e *OwnerError) Error() string {
+	return fmt.Sprintf("ledger directory %s belongs to user %d, and this is root, whose files that user's coordinators could not open", e.Dir, e.UID)
+}
+
+// Hint says what the operator can do.
+func (e *OwnerError) Hint() string {
+	if u, err := user.LookupId(strconv.FormatUint(uint64(e.UID), 10)); err == nil {
+		return "run it as that user: runuser -u " + u.Username + " -- guardring ..."
+	}
+	return fmt.Sprintf("run it as user %d, or give the directory to root", e.UID)
+}
 
 // Close lets the lock go. Ledgers that were opened stay usable.
 func (d *Dir) Close() error { return d.lock.Close() }

@@ -177,6 +177,33 @@ func TestRoundTripAndModes(t *testing.T) {
 	}
 }
 
+// TestRootLeavesAnothersLedgerAlone: its files would be root's, and the packaged
+// coordinators, which are not root, could not open them.
+func TestRootLeavesAnothersLedgerAlone(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("skipping, only root can give a directory away (try: sudo go test)")
+	}
+	path := private(t)
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(path, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	for name, open := range map[string]func() error{
+		"open":    func() error { _, err := Open(path, start); return err },
+		"rebuild": func() error { _, _, err := Rebuild(path, start); return err },
+	} {
+		var oe *OwnerError
+		if err := open(); !errors.As(err, &oe) || !strings.Contains(oe.Hint(), "run it as") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if left, err := os.ReadDir(path); err != nil || len(left) != 0 {
+		t.Errorf("%v, %v", left, err)
+	}
+}
+
 // TestLateWriter: what a deposed coordinator appends after its successor has
 // read its file is found by Grown, read in its place, and inherited.
 func TestLateWriter(t *testing.T) {

@@ -45,6 +45,9 @@ printf 'name: web\n' >/etc/guardring/gateways.d/web.yaml
 # The agents' user can read the configuration, and it is good.
 runuser -u guardring -- guardring check-config && echo "web is good"
 guardring-guest check-config
+# Root must not make files there that the coordinators could not open.
+if guardring ledger show; then exit 1; fi
+runuser -u guardring -- guardring ledger show
 [ -e /usr/share/man/man1/guardring.1.gz ] && [ -e /usr/share/man/man5/guardring-guest.yaml.5.gz ]
 asked install
 
