@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -203,6 +204,45 @@ func TestLyingGateway(t *testing.T) {
 	p.awaitStatus(20*time.Second, "the contradictions named", func(s rig.Status) bool {
 		return s.Contradicted(g[4].Fingerprint, "family", mallory) && s.Contradicted(g[6].Fingerprint, "subnet", mallory)
 	})
+}
+
+// TestConsensusFile: the operator's consensus file knows better than a gateway that lies about the network of a relay: the lie is named
+// before anybody else has said a word about that relay.
+func TestConsensusFile(t *testing.T) {
+	g := network.Guards
+	p := newPair(t, setup{calm: true, noHost: true, plantA: planted(1, 2, 5), plantB: planted(3, 4, 7)})
+	gw, err := p.rig.Add("mallory")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.rig.Options = fmt.Sprintf("levels: [family, subnet]\nconsensus: %s\n", filepath.Join(p.a.DataDir(), "cached-microdesc-consensus"))
+	if err := p.rig.WriteHostConfig(); err != nil {
+		t.Fatal(err)
+	}
+	p.startHost()
+	liar, err := impostor.Take(gw.Socket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { liar.Close() })
+	near := netip.MustParseAddr(g[4].Address).As4()
+	near[2] = 77
+	if err := liar.Publish(impostor.Guard{Fingerprint: g[6].Fingerprint, Addr: netip.AddrPortFrom(netip.AddrFrom4(near), 9001).String(), Primary: true}); err != nil {
+		t.Fatal(err)
+	}
+	p.awaitStatus(20*time.Second, "the lie named, against the file", func(s rig.Status) bool {
+		return slices.ContainsFunc(s.Contradictions, func(c rig.Contradiction) bool {
+			return c.Relay == g[6].Fingerprint && c.Level == "subnet" && c.One == "mallory/default" && c.Other == ""
+		})
+	})
+	p.startAlice()
+	p.startBob()
+	p.awaitStatus(30*time.Second, "all three present, and no conflict", func(s rig.Status) bool {
+		return s.Member(alice).State == "present" && s.Member(bob).State == "present" && len(s.Member(bob).Guards) > 2 && len(s.Conflicts) == 0
+	})
+	if o := p.awaitActing().Member(bob).Order; len(o.Exclusions) > 0 {
+		t.Errorf("bob was told not to use %v", o.Exclusions)
+	}
 }
 
 // TestBudgetSpent: bob uses two guards that alice had first, and may be told to give up one used guard in 60 days. The other one stays,
