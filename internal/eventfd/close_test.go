@@ -28,3 +28,36 @@ func TestCloseDuringRing(t *testing.T) {
 		t.Fatalf("not closed after the Ring: %v", err)
 	}
 }
+
+// What is rung while nobody waits wakes nothing of ours, however often, and the
+// next Wait has it.
+func TestNobodyWaits(t *testing.T) {
+	e, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	if err := e.Ring(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := e.Wait(); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	const rings = 3
+	for range rings {
+		if err := e.Ring(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err = e.conn.Control(func(fd uintptr) {
+		if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0); n != 0 || err != nil {
+			t.Errorf("the runtime's poller is told: %d, %v", n, err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := e.Wait(); n != rings || err != nil {
+		t.Errorf("%d, %v; want %d rings", n, err, rings)
+	}
+}

@@ -30,8 +30,9 @@ type Eventfd struct {
 	fd     int      // closed by the last user once closed is set
 	users  int      // calls that use fd right now
 	closed bool     // Close was called
-	waiter *os.File // a duplicate in Go's poller; made by the first Wait
+	waiter *os.File // an epoll instance of the descriptor, in Go's poller; made by the first Wait
 	conn   syscall.RawConn
+	armed  bool // the instance reports the next ring; guarded by the waiter's read lock
 }
 
 // New makes an eventfd with counter 0, close-on-exec and non-blocking.
@@ -146,9 +147,12 @@ func read(fd int) (uint64, error) {
 	}
 }
 
-// Wait waits until the counter is not 0, sets it to 0 and returns what it was.
-// It ends with os.ErrClosed after Close and with os.ErrDeadlineExceeded after
-// the deadline. Of several waiters, one gets the counter.
+// Wait waits until the doorbell is rung, sets the counter to 0 and returns what
+// it was: 0 if the other side has emptied it meanwhile. What is rung while
+// nobody waits wakes nothing and is seen by the next Wait, so a caller that
+// paces its Waits bounds what a storm costs it. Wait ends with os.ErrClosed after
+// Close and with os.ErrDeadlineExceeded after the deadline. Of several waiters,
+// one gets the counter.
 func (e *Eventfd) Wait() (uint64, error) {
 	conn, err := e.pollable()
 	if err != nil {
@@ -156,9 +160,22 @@ func (e *Eventfd) Wait() (uint64, error) {
 	}
 	var count uint64
 	var failure error
-	err = conn.Read(func(fd uintptr) bool {
-		count, failure = read(int(fd))
-		return !errors.Is(failure, unix.EAGAIN)
+	woken := false // the runtime calls again when the instance has something to say
+	err = conn.Read(func(watch uintptr) bool {
+		if failure = e.acquire(); failure != nil {
+			return true
+		}
+		defer e.release()
+		rung, err := e.rung(int(watch), woken)
+		woken = true
+		if rung {
+			count, err = read(e.fd)
+			if errors.Is(err, unix.EAGAIN) {
+				err = nil
+			}
+		}
+		failure = err
+		return rung || err != nil
 	})
 	switch {
 	case err != nil && errors.Is(err, os.ErrDeadlineExceeded):
@@ -177,7 +194,46 @@ func (e *Eventfd) SetDeadline(t time.Time) error {
 	return e.waiter.SetReadDeadline(t)
 }
 
-// pollable makes, once, a duplicate of the descriptor that Go's poller watches.
+// rung reports whether the doorbell was rung since it last said so; woken: it has
+// been, even if the other side has emptied the counter before we looked. The
+// caller holds the read lock of watch (it is called by RawConn.Read), which
+// guards armed.
+func (e *Eventfd) rung(watch int, woken bool) (bool, error) {
+	if !e.armed {
+		if err := e.arm(watch, once); err != nil {
+			return false, err
+		}
+	}
+	var events [1]unix.EpollEvent
+	n, err := unix.EpollWait(watch, events[:], 0)
+	for err == unix.EINTR {
+		n, err = unix.EpollWait(watch, events[:], 0)
+	}
+	switch {
+	case err != nil:
+		return false, fmt.Errorf("watch eventfd: %w", err)
+	case n == 0 && woken:
+		return true, e.arm(watch, 0)
+	}
+	e.armed = n == 0
+	return n > 0, nil
+}
+
+// arm says what watch reports next: once or nothing.
+func (e *Eventfd) arm(watch int, events uint32) error {
+	if err := unix.EpollCtl(watch, unix.EPOLL_CTL_MOD, e.fd, &unix.EpollEvent{Events: events}); err != nil {
+		return fmt.Errorf("watch eventfd: %w", err)
+	}
+	e.armed = events != 0
+	return nil
+}
+
+// once reports one ring and is silent until it is asked for again. The runtime's
+// own poller would be woken by every ring, whether somebody waits or not.
+const once = unix.EPOLLIN | unix.EPOLLONESHOT
+
+// pollable makes, once, the epoll instance that watches the descriptor, and that
+// Go's poller watches.
 func (e *Eventfd) pollable() (syscall.RawConn, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -187,16 +243,22 @@ func (e *Eventfd) pollable() (syscall.RawConn, error) {
 	if e.conn != nil {
 		return e.conn, nil
 	}
-	fd, err := unix.FcntlInt(uintptr(e.fd), unix.F_DUPFD_CLOEXEC, 0)
+	watch, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("watch eventfd: %w", err)
 	}
-	// os.NewFile registers only what is non-blocking at this moment.
-	if err := unix.SetNonblock(fd, true); err != nil {
-		_ = unix.Close(fd)
+	fail := func(err error) (syscall.RawConn, error) {
+		_ = unix.Close(watch)
 		return nil, fmt.Errorf("watch eventfd: %w", err)
 	}
-	f := os.NewFile(uintptr(fd), "eventfd")
+	if err := unix.EpollCtl(watch, unix.EPOLL_CTL_ADD, e.fd, &unix.EpollEvent{Events: once}); err != nil {
+		return fail(err)
+	}
+	// os.NewFile registers only what is non-blocking at this moment.
+	if err := unix.SetNonblock(watch, true); err != nil {
+		return fail(err)
+	}
+	f := os.NewFile(uintptr(watch), "eventfd")
 	if err := f.SetReadDeadline(time.Time{}); err != nil {
 		_ = f.Close()
 		return nil, fmt.Errorf("watch eventfd: the poller does not take it: %w", err)
@@ -206,7 +268,7 @@ func (e *Eventfd) pollable() (syscall.RawConn, error) {
 		_ = f.Close()
 		return nil, fmt.Errorf("watch eventfd: %w", err)
 	}
-	e.waiter, e.conn = f, conn
+	e.waiter, e.conn, e.armed = f, conn, true
 	return conn, nil
 }
 

@@ -139,6 +139,33 @@ func TestHostilePeerBlocksNothing(t *testing.T) {
 	}
 }
 
+// A doorbell that is emptied before its waiter looks has woken that one all the
+// same, so that the waiter's pace bounds this storm, too.
+func TestStolenRingWakes(t *testing.T) {
+	e := open(t)
+	done := make(chan error)
+	go func() {
+		_, err := e.Wait()
+		done <- err
+	}()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+			return
+		default:
+			if err := e.Ring(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := e.Drain(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 func TestAdopt(t *testing.T) {
 	fd, err := unix.Eventfd(5, 0)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -186,28 +187,51 @@ func (s *scene) killedOften(g *vmtest.Guest) {
 // ringSeconds is how long a guest rings, and how long it spins for comparison.
 const ringSeconds = 10
 
-// mostRinging is the share of a core that a guest may cost the coordinator by ringing.
-const mostRinging = 0.25
+// ringsAWake is how many rings, at the least, it takes to wake a thread of the coordinator once more than without ringing. The pace of
+// the looks is what bounds them, so it is many more on any machine that rings fast.
+const ringsAWake = 1000
 
 // ringsFast lets the victim ring as fast as it can, after it has spun as fast without ringing.
 func (s *scene) ringsFast(g *vmtest.Guest) {
-	cost := map[string]float64{}
+	times, wakes := map[string]int64{}, map[string]int64{}
 	for _, way := range []string{"spin", "ring"} {
 		stop, slowest := s.askForStatus()
-		before, began := s.cpu(), time.Now()
+		cpu, slept, began := s.cpu(), s.sleeps(), time.Now()
 		out, err := g.Run(s.ctx(time.Minute), "mayhem", way, strconv.Itoa(ringSeconds))
 		if err != nil {
 			s.t.Fatal(err)
 		}
 		seconds := time.Since(began).Seconds()
+		wakes[way] = s.sleeps() - slept
 		stop()
-		cost[way] = (s.cpu() - before).Seconds() / seconds
-		s.t.Logf("%s for %.1f s: %s times; the coordinator used %.1f %% of a core, its slowest answer took %v", way, seconds,
-			strings.TrimSpace(out), 100*cost[way], slowest().Round(time.Millisecond))
+		if times[way], err = strconv.ParseInt(strings.TrimSpace(out), 10, 64); err != nil {
+			s.t.Fatal(err)
+		}
+		s.t.Logf("figures: %s for %.1f s: %d times; the coordinator used %.1f %% of a core, woke %d times, its slowest answer took %v", way, seconds,
+			times[way], 100*(s.cpu()-cpu).Seconds()/seconds, wakes[way], slowest().Round(time.Millisecond))
 	}
-	if cost["ring"]-cost["spin"] > mostRinging {
-		s.t.Errorf("ringing costs the coordinator %.0f %% of a core", 100*(cost["ring"]-cost["spin"]))
+	if more := wakes["ring"] - wakes["spin"]; more > times["ring"]/ringsAWake {
+		s.t.Errorf("%d rings woke the coordinator %d times more than none", times["ring"], more)
 	}
+}
+
+// sleeps is how often threads of the coordinator have waited for something: what it is woken from.
+func (s *scene) sleeps() int64 {
+	s.t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", s.host.Coordinator().PID()))
+	if err != nil || len(files) == 0 {
+		s.t.Fatal(files, err)
+	}
+	var sum int64
+	for _, f := range files {
+		var n int64
+		_, count, found := strings.Cut(read(s.t, f), "\nvoluntary_ctxt_switches:")
+		if _, err := fmt.Sscan(count, &n); !found || err != nil {
+			s.t.Fatal(f, err)
+		}
+		sum += n
+	}
+	return sum
 }
 
 // askForStatus asks the coordinator for its status, one request after another. slowest is the longest that one took, after stop.
