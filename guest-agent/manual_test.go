@@ -7,3 +7,5 @@ import (
 )
 
 func TestManual(t *testing.T) { manualtest.Check(t, manualOf(newApp())) }
+
+func TestAdminPage(t *testing.T) { manualtest.CheckPage(t, newApp(), "../docs/ADMIN.md") }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -442,4 +443,40 @@ func TestTor(t *testing.T) {
 	p := newPatient(t, card())
 	p.cfg.Tors = nil
 	p.expect("tor", checkup.Fail, "no Tor was found", "instances:")
+}
+
+// lineName is where the code names a line.
+var lineName = regexp.MustCompile(`(?m)(?:lines\.\w+\(|lookAtNodes\(|name :?= |^\t\t\{)"([a-z' ]+)"`)
+
+// TestAdminPageHasEachLine: docs/ADMIN.md says what each line is about.
+func TestAdminPageHasEachLine(t *testing.T) {
+	page, err := os.ReadFile("../../docs/ADMIN.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		code, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range lineName.FindAllStringSubmatch(string(code), -1) {
+			names[strings.TrimSuffix(strings.TrimSpace(m[1]), " of")] = true
+		}
+	}
+	if len(names) < 22 {
+		t.Errorf("only %d lines are found: %v", len(names), names)
+	}
+	for name := range names {
+		if !strings.Contains(string(page), "\n| "+name+" | ") {
+			t.Errorf("docs/ADMIN.md has no row for %q", name)
+		}
+	}
 }

@@ -195,3 +195,17 @@ func TestEachLineIsProvoked(t *testing.T) {
 		}
 	}
 }
+
+// TestAdminPageHasEachLine: docs/ADMIN.md says what each line is about.
+func TestAdminPageHasEachLine(t *testing.T) {
+	page, err := os.ReadFile("../../docs/ADMIN.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range cases {
+		name := strings.Replace(strings.Replace(x.name, " of web", " of NAME", 1), "domain apps", "domain NAME", 1)
+		if !strings.Contains(string(page), "\n| "+name+" | ") {
+			t.Errorf("docs/ADMIN.md has no row for %q", name)
+		}
+	}
+}
