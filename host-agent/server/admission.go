@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"slices"
@@ -40,6 +41,7 @@ const (
 	refusedUser    refusal = "refused: user and group not allowed"
 	refusedLabel   refusal = "refused: not confined by the AppArmor profile"
 	refusedDomain  refusal = "refused: not the gateway's domain"
+	refusedStuck   refusal = "refused: command line hangs"
 	refusedTaken   refusal = "refused: seat taken"
 	refusedProcess refusal = "refused: process unknown or ended"
 )
@@ -54,7 +56,7 @@ func (r refusal) told() ivshmem.Refusal {
 
 // admit gives the connection fd, which it takes over, a seat and the handshake,
 // or closes it. It is called from one goroutine per socket and waits for nobody
-// but the service manager's store, and for an ending process, with limits.
+// but the service manager's store, for an ending process, and for a command line, with limits.
 func (g *gateway) admit(fd int, from side) {
 	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	p, err2 := newPollable(fd, "connection")
@@ -115,7 +117,7 @@ func (g *gateway) identify(l *link, cred *unix.Ucred, from side) (*process, refu
 		return nil, refusedProcess, err
 	}
 	if from == guestSide {
-		if why, err := proc.check(cfg); err != nil {
+		if why, err := proc.check(g.ctx, cfg, g.lines); err != nil {
 			proc.close()
 			return nil, why, err
 		}
@@ -124,7 +126,7 @@ func (g *gateway) identify(l *link, cred *unix.Ucred, from side) (*process, refu
 }
 
 // check applies the configuration's rules on label and domain.
-func (p *process) check(cfg Gateway) (refusal, error) {
+func (p *process) check(ctx context.Context, cfg Gateway, lines *commandLines) (refusal, error) {
 	if cfg.Label != "" {
 		label, err := apparmor.LabelOf("", p.pid)
 		if err == nil && (label.Profile != cfg.Label || label.Mode != "enforce") {
@@ -135,8 +137,8 @@ func (p *process) check(cfg Gateway) (refusal, error) {
 		}
 	}
 	if cfg.Domain != "" {
-		if err := p.checkDomain(cfg.Domain); err != nil {
-			return refusedDomain, err
+		if why, err := p.checkDomain(ctx, cfg.Domain, lines); err != nil {
+			return why, err
 		}
 	}
 	if (cfg.Label != "" || cfg.Domain != "") && p.ended() {

@@ -1,7 +1,7 @@
 package server
 
 import (
-	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +19,10 @@ import (
 // characters; shorter ones than this are whole.
 const cutMachine = 64 - len("qemu-2147483647-")
 
+// libvirtProfile begins the name of the profile that libvirt gives a domain; its UUID
+// follows.
+const libvirtProfile = "libvirt-"
+
 // maxEvidence: libvirt's command lines have some thousand bytes.
 const maxEvidence = 1 << 20
 
@@ -34,33 +38,36 @@ type evidence struct {
 //
 // Preconditions: ended is asked afterwards, because the number may be another
 // process's by now.
-func (p *process) checkDomain(uuid string) error {
-	var e evidence
+func (p *process) checkDomain(ctx context.Context, uuid string, lines *commandLines) (refusal, error) {
 	label, err := apparmor.LabelOf("", p.pid)
-	switch {
-	case err == nil:
-		e.profile = label.Profile
-	case !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.EINVAL): // these: no AppArmor here
-		return fmt.Errorf("read the AppArmor label: %w", err)
+	if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.EINVAL) { // these: no AppArmor here
+		return refusedDomain, fmt.Errorf("read the AppArmor label: %w", err)
 	}
-	// Before the command line is read, which is the process's own memory: it can let
-	// us wait there, so another domain's QEMU must not come so far.
+	e := evidence{profile: label.Profile}
 	if err := e.confinedAs(uuid); err != nil {
-		return err
+		return refusedDomain, err
+	}
+	if label.Mode == "enforce" && strings.HasPrefix(label.Profile, libvirtProfile) {
+		// The kernel's word, which the process cannot change. Its memory need not be
+		// asked, by which it could let us wait.
+		return "", nil
 	}
 	groups, err := readAtMost(fmt.Sprintf("/proc/%d/cgroup", p.pid), maxEvidence)
 	if err != nil {
-		return err
+		return refusedDomain, err
 	}
 	e.machine = machineOf(groups)
-	line, err := readAtMost(fmt.Sprintf("/proc/%d/cmdline", p.pid), maxEvidence)
-	if err != nil {
-		return err
+	e.args, err = lines.read(ctx, p.pid)
+	switch {
+	case errors.Is(err, errStuck):
+		return refusedStuck, err
+	case err != nil:
+		return refusedDomain, err
 	}
-	for a := range bytes.SplitSeq(bytes.TrimSuffix(line, []byte{0}), []byte{0}) {
-		e.args = append(e.args, string(a))
+	if err := e.belongsTo(uuid); err != nil {
+		return refusedDomain, err
 	}
-	return e.belongsTo(uuid)
+	return "", nil
 }
 
 // belongsTo goes through what there is, the strongest first. All of it must
@@ -96,7 +103,7 @@ func (e evidence) belongsTo(uuid string) error {
 
 // confinedAs reports that the process has another domain's label.
 func (e evidence) confinedAs(uuid string) error {
-	if of, ok := strings.CutPrefix(e.profile, "libvirt-"); ok && !strings.EqualFold(of, uuid) {
+	if of, ok := strings.CutPrefix(e.profile, libvirtProfile); ok && !strings.EqualFold(of, uuid) {
 		return fmt.Errorf("its AppArmor profile is %q, which is another domain's; want domain %s", e.profile, uuid)
 	}
 	return nil

@@ -32,6 +32,7 @@ type gateway struct {
 	work        sync.WaitGroup // all but the ringing goroutine, which a hostile peer can block
 	closing     chan struct{}
 	socketPace  func() *rate.Limiter
+	lines       *commandLines
 
 	mu    sync.Mutex
 	cfg   Gateway
@@ -74,6 +75,7 @@ func newGateway(cfg *Config, gw Gateway, found map[string][]int, s *store, log *
 		changed: make(chan struct{}, 1),
 		closing: make(chan struct{}),
 		tally:   make(tally),
+		lines:   newCommandLines(),
 		socketPace: func() *rate.Limiter {
 			return rate.NewLimiter(rate.Limit(cfg.AcceptRate), cfg.AcceptBurst)
 		},
