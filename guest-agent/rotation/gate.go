@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"guardring/internal/guardstate"
 	"guardring/shmproto"
 )
 
@@ -58,103 +57,6 @@ type gate struct {
 	collected bool         // what waits was asked for after the option was reset
 	attaching map[CommandID]bool
 	letGo     int // streams that were let go
-}
-
-// gateWhy is why a gate is open. The word stands in the include file.
-type gateWhy string
-
-const (
-	whyAnswered gateWhy = "answered"
-	whyRefused  gateWhy = "order-refused"
-	whyLimit    gateWhy = "limit"
-	whyLeaving  gateWhy = "leaving"
-	whyOff      gateWhy = "switched-off"
-	whyKnown    gateWhy = "not-new"
-	whyOther    gateWhy = "other-controller"
-	whyTor      gateWhy = "tor-refused"
-	whyFile     gateWhy = "include-file"
-	whyKind     gateWhy = "cannot-move"
-	whyStopped  gateWhy = "agent-stopped"
-)
-
-// String explains w in plain words.
-func (w gateWhy) String() string {
-	switch w {
-	case whyAnswered:
-		return "the host has answered: the guards are as clear as they can be"
-	case whyRefused:
-		return "the host's order was refused, so nothing better will come; see the receipt"
-	case whyLimit:
-		return "the limit passed without the host's answer"
-	case whyLeaving:
-		return "the member leaves"
-	case whyOff:
-		return "the join gate is switched off"
-	case whyKnown:
-		return "this Tor was a member before"
-	case whyOther:
-		return "another controller decides about streams (__LeaveStreamsUnattached)"
-	case whyTor:
-		return "Tor refused __LeaveStreamsUnattached"
-	case whyFile:
-		return "the include file cannot be written"
-	case whyKind:
-		return "this Tor gives up no guards (a relay, bridges, no entry guards, or policy observe), so there is nothing to wait for"
-	case whyStopped:
-		return "the agent was stopped, and nobody else would open it; its next start closes it again"
-	}
-	return "not known"
-}
-
-// GateState is the join gate as status shows it.
-type GateState struct {
-	State    string    // "": no gate; closed, opening, open
-	Since    time.Time // closed since
-	Deadline time.Time // the limit, while it is closed
-	Holds    bool      // it stays closed past the limit
-	Waiting  int       // streams that wait
-	Opened   time.Time // when it opened; zero if that was before this start
-	LetGo    int       // streams that waited and were let go
-	Why      string    // why it is open; while it is closed, what it waits for
-}
-
-// Gate returns the state of the join gate.
-func (m *Machine) Gate() GateState {
-	g := &m.gate
-	s := GateState{Since: g.since, Opened: g.opened, LetGo: g.letGo}
-	switch g.phase {
-	case gateUnknown, gateNone:
-		if g.why == "" {
-			return GateState{}
-		}
-		s.State, s.Why = "open", g.why.String()
-	case gateClosing, gateShut:
-		s.State, s.Waiting = "closed", len(m.tor.waiting)
-		s.Deadline, s.Holds, s.Why = g.deadline, m.cfg.Gate == GateClosed, m.awaited()
-	case gateOpening:
-		s.State, s.Waiting, s.Why = "opening", len(m.tor.waiting), g.why.String()
-	case gatePassed:
-		s.State, s.Why = "open", g.why.String()
-		if g.foreign {
-			s.Waiting = len(m.tor.waiting) // for whoever attaches them
-		}
-	}
-	return s
-}
-
-// awaited says what a closed gate waits for.
-func (m *Machine) awaited() string {
-	switch {
-	case !m.tor.up:
-		return "the control port is away"
-	case m.starting():
-		return "Tor has not chosen its guards yet"
-	case m.gate.first == 0:
-		return "the guards are not published yet"
-	case !m.answered():
-		return "the host has not answered yet"
-	}
-	return "the host's order is not applied yet; see the receipt"
 }
 
 // starting reports that Tor has no guards yet: it needs a consensus first.
@@ -281,53 +183,10 @@ func (m *Machine) decideGate() {
 	}
 }
 
-// closeGate brings file and option to "closed".
-func (m *Machine) closeGate() {
-	t, g := &m.tor, &m.gate
-	if n := parseGate(t.include.Text); n.state != noteClosed || !n.since.Equal(g.since.Truncate(time.Second)) {
-		m.writeGate(gateNote{state: noteClosed, since: g.since})
-		return
-	}
-	if !g.option {
-		m.change = change{id: m.id(), kind: changeGate, set: true}
-		m.do(SetConf{ID: m.change.id, Settings: []Setting{{Key: optionGate, Value: "1"}}})
-		return
-	}
-	g.phase = gateShut
-}
-
 func (m *Machine) becomeOpening(why gateWhy) {
 	m.gate.phase, m.gate.why = gateOpening, why
 	if why == whyLimit {
 		m.notice(NoticeWarn, "join gate: the host has not answered within the limit: streams go (join-gate: open), perhaps through a guard that another gateway has")
-	}
-}
-
-// openGate resets the option, lets go what waits, and notes that the gate is passed.
-func (m *Machine) openGate() {
-	t, g := &m.tor, &m.gate
-	switch note := parseGate(t.include.Text); {
-	case g.foreign:
-		m.becomePassed()
-	case note.state != noteOpening && !g.unmarked && t.include.Exists && !m.leaving && g.why != whyStopped:
-		m.writeGate(gateNote{state: noteOpening, why: g.why})
-	case g.option:
-		m.change = change{id: m.id(), kind: changeGate}
-		m.do(ResetConf{ID: m.change.id, Keys: []string{optionGate}})
-	case !g.collected:
-		g.collected = true
-		m.want(QueryCircuits)
-	case !m.fresh(QueryCircuits) && !m.retry[QueryCircuits]: // what cannot be read is not waited for: events told, too
-	case g.attaching == nil:
-		g.attaching = map[CommandID]bool{}
-		for _, id := range sortedKeys(t.waiting) {
-			c := m.id()
-			g.attaching[c] = true
-			m.do(AttachStream{ID: c, Stream: id})
-		}
-	}
-	if g.attaching != nil && len(g.attaching) == 0 {
-		m.becomePassed()
 	}
 }
 
@@ -336,80 +195,6 @@ func (m *Machine) becomePassed() {
 	g.phase, g.opened, g.attaching = gatePassed, m.now, nil
 	m.notice(NoticeInfo, fmt.Sprintf("join gate opened: %s; streams that had waited: %d", g.why, g.letGo))
 	m.reconcileGate() // the file
-}
-
-// gateDone takes the end of a command of the gate; it reports false if c is none.
-func (m *Machine) gateDone(e CommandDone) bool {
-	g := &m.gate
-	if !g.attaching[e.ID] {
-		return false
-	}
-	// A refusal means that the stream has gone, or that Tor attaches it already.
-	delete(g.attaching, e.ID)
-	if e.Err == nil {
-		g.letGo++
-	}
-	return true
-}
-
-// gateChanged takes the end of a change of the gate's option or line.
-func (m *Machine) gateChanged(c change, err error) {
-	t, g := &m.tor, &m.gate
-	switch {
-	case c.kind == changeGateFile && err == nil:
-		t.include.Text = c.text
-	case c.kind == changeGateFile:
-		m.notice(NoticeWarn, fmt.Sprintf("join gate: the include file cannot be written (%.300v): make room or correct the file's owner", err))
-		m.writeAt = m.now.Add(m.cfg.RetryAfter)
-		g.unmarked = true
-		if g.phase == gateClosing {
-			m.becomeOpening(whyFile) // what a killed agent could not undo is not begun
-		}
-	case err == nil:
-		g.option = c.set
-		if c.set {
-			m.notice(NoticeInfo, fmt.Sprintf("join gate closed: this Tor is a new member; its streams wait until the host has answered, at most %s", m.cfg.GateLimit))
-			m.want(QueryCircuits)
-		}
-	case isTorError(err) && c.set:
-		m.notice(NoticeWarn, fmt.Sprintf("join gate: Tor refused __LeaveStreamsUnattached (%.200v): the gate stays open", err))
-		m.becomeOpening(whyTor)
-	case isTorError(err):
-		m.notice(NoticeWarn, fmt.Sprintf("join gate: Tor refused to reset __LeaveStreamsUnattached (%.200v): streams wait until Tor is restarted", err))
-		g.foreign = true // not ours to change, it seems
-	default: // not answered: Tor may have done it; ask
-		m.want(QueryConfig)
-	}
-}
-
-// readGate takes the option's value as Tor has it.
-func (m *Machine) readGate(conf guardstate.Conf) {
-	g := &m.gate
-	was := g.option
-	g.option = conf.Value(optionGate) == "1"
-	if g.phase != gateShut || g.option {
-		return
-	}
-	g.phase = gateClosing
-	if !was {
-		return
-	}
-	if g.again++; g.again > gateClosings {
-		m.notice(NoticeWarn, "join gate: another controller keeps resetting __LeaveStreamsUnattached: the gate stays open")
-		m.becomeOpening(whyOther)
-	}
-}
-
-// attachedByOther notices that another controller attaches streams that wait at our
-// gate. It has set the option for itself, too, and would be lost without it.
-func (m *Machine) attachedByOther(s guardstate.Stream) {
-	g := &m.gate
-	if g.phase != gateShut || s.Circuit == "" || !m.tor.waiting[s.ID] {
-		return
-	}
-	g.foreign = true
-	m.becomeOpening(whyOther)
-	m.notice(NoticeWarn, "join gate: another controller attaches streams itself: the gate is left to it, and __LeaveStreamsUnattached stays set; if that controller has ended, restart Tor")
 }
 
 // Ending reports that the agent is about to end and the gate is yet to be opened.
