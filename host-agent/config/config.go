@@ -81,7 +81,7 @@ func Default() Config {
 		Levels: []Level{"family"}, Groups: []RelayGroup{}, Delay: Delay{10 * time.Minute, 6 * time.Hour},
 		Budgets: defaultBudgets(), JournalSize: 4 << 20,
 		LibvirtURI: "qemu:///system", LibvirtSocket: "/run/libvirt/libvirt-sock", LibvirtWatch: "/run/libvirt/libvirt-sock-ro",
-		DomainsDir: "/var/lib/guardring/domains", AgentISO: "/var/lib/libvirt/images/guardring-guest.iso",
+		DomainsDir: "/var/lib/guardring-domains", AgentISO: "/var/lib/libvirt/images/guardring-guest.iso",
 		StatusMode: 0o600, GatewaysDir: "gateways.d", Gateways: []Gateway{},
 	}
 }

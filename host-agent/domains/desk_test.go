@@ -108,6 +108,42 @@ func TestNotOurs(t *testing.T) {
 }
 
 // TestPerform: done steps are left out, a dry run does nothing, a fault ends it.
+// TestOnlyOurs: root writes no document where somebody else can put a link.
+func TestOnlyOurs(t *testing.T) {
+	for name, spoil := range map[string]func(dir string) error{
+		"":           func(string) error { return nil },
+		"of a group": func(dir string) error { return os.Chmod(dir, 0o770) },
+		"in one that is another's": func(dir string) error {
+			return os.Chmod(filepath.Dir(dir), 0o777)
+		},
+		"of another user": func(dir string) error {
+			if os.Geteuid() != 0 {
+				return os.ErrPermission
+			}
+			return os.Chown(filepath.Dir(dir), 65534, 65534)
+		},
+	} {
+		d, _ := newDesk(t)
+		if err := os.MkdirAll(d.Backups, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := spoil(d.Backups); err != nil {
+			t.Log(name, "skipped, this is not root")
+			continue
+		}
+		unlock, err := d.Lock()
+		if err == nil {
+			unlock()
+		}
+		if (err == nil) != (name == "") || err != nil && !strings.Contains(hint.Of(err), "domains-dir") {
+			t.Errorf("%q: %v", name, err)
+		}
+		if _, err := os.Stat(filepath.Join(d.Backups, "lock")); (err == nil) != (name == "") {
+			t.Errorf("%q: the lock: %v", name, err)
+		}
+	}
+}
+
 func TestPerform(t *testing.T) {
 	d, out := newDesk(t)
 	did := ""

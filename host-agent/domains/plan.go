@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -101,6 +102,32 @@ func (d *Desk) sayNext(domain string, alive, withAgent bool, again string) {
 	fmt.Fprintln(d.Out, "  on this host: guardring doctor; guardring status")
 }
 
+// onlyOurs reports why somebody else could put another directory, or a link, in the
+// place of dir, or of what is in it. We write there as root.
+func onlyOurs(dir string) error {
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return err
+	}
+	for path := dir; ; path = filepath.Dir(path) {
+		info, err := os.Lstat(path)
+		if err != nil {
+			return err
+		}
+		st, ok := info.Sys().(*syscall.Stat_t)
+		sticky := path != dir && info.Mode()&fs.ModeSticky != 0 // then others cannot rename what is ours
+		switch {
+		case !ok || st.Uid != 0 && int(st.Uid) != os.Geteuid():
+			return fmt.Errorf("%s belongs to another user", path)
+		case info.Mode().Perm()&0o022 != 0 && !sticky:
+			return fmt.Errorf("others can write in %s (mode %04o)", path, info.Mode().Perm())
+		}
+		if path == filepath.Dir(path) {
+			return nil
+		}
+	}
+}
+
 // Lock keeps other commands that change gateways out, whose half-way states would
 // be taken for what there is. It waits for one that is at work. What the
 // configuration says (Known) must be read after it.
@@ -108,9 +135,12 @@ func (d *Desk) Lock() (unlock func(), err error) {
 	if d.DryRun {
 		return func() {}, nil
 	}
-	// Its parent may be the ledger's, which must be closed to others.
+	// Documents have passwords in them.
 	if err := os.MkdirAll(d.Backups, 0o700); err != nil {
 		return nil, hint.Wrap(fmt.Errorf("directory for backups: %w", err), "run it as root")
+	}
+	if err := onlyOurs(d.Backups); err != nil {
+		return nil, hint.Wrap(fmt.Errorf("directory for backups: %w", err), "set domains-dir to a directory that nobody but root can replace")
 	}
 	f, err := os.OpenFile(filepath.Join(d.Backups, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
