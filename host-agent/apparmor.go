@@ -19,10 +19,11 @@ func apparmorCommand() *cli.Command {
 	root := &cli.StringFlag{Name: "root", Usage: "work in the tree `DIR` (an image that is being made), instead of this system"}
 	dry := &cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and change nothing"}
 	asJSON := &cli.BoolFlag{Name: "json", Usage: "one JSON document"}
+	keep := &cli.BoolFlag{Name: "keep", Usage: "for the package: leave every file as it is or is not, write what the configuration says, and load"}
 	force := &cli.BoolFlag{Name: "force", Usage: "also files of guardring that are not as this build has them"}
 	return &cli.Command{Name: "apparmor", Usage: "confine guardring's own processes, and tell what really is confined", Subcommands: []*cli.Command{
 		{Name: "show", Usage: "print the profiles, with the reason for each rule, and how each stands", Action: alone(apparmorShow), Flags: append(settings("run-dir", "ledger-dir"), root, asJSON)},
-		{Name: "install", Usage: "put the profiles into /etc/apparmor.d, and load them: all or none", Action: alone(apparmorInstall), Flags: append(settings("run-dir", "ledger-dir"), root, dry, force, asJSON)},
+		{Name: "install", Usage: "put the profiles into /etc/apparmor.d, and load them: all or none", Action: alone(apparmorInstall), Flags: append(settings("run-dir", "ledger-dir"), root, dry, force, keep, asJSON)},
 		{Name: "check", Usage: "tell which of guardring's processes and of the gateways' QEMUs are confined, and by which profile; exit code 0 well, 1 warnings, 2 faults", Action: alone(apparmorCheck), Flags: append(settings("run-dir", "ledger-dir"), asJSON)},
 		{Name: "remove", Usage: "unload them and take them out again", Action: alone(apparmorRemove), Flags: []cli.Flag{root, dry, force, asJSON}},
 	}}
@@ -132,7 +133,7 @@ func apparmorInstall(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	r, err := s.Install(c.Context, confinement.Options{Configured: configured, DryRun: c.Bool("dry-run"), Force: c.Bool("force")})
+	r, err := s.Install(c.Context, confinement.Options{Configured: configured, DryRun: c.Bool("dry-run"), Force: c.Bool("force"), Keep: c.Bool("keep")})
 	if err != nil {
 		return err
 	}
@@ -163,6 +164,12 @@ func printReport(c *cli.Context, r confinement.Report, next string) error {
 	changed := false
 	for _, step := range r.Steps {
 		switch {
+		case step.Action == "keep":
+			fmt.Fprintf(c.App.Writer, "keep %s, which is not as this build of guardring has it\n", step.Target)
+			continue
+		case step.Action == "reload":
+			fmt.Fprintf(c.App.Writer, "reload %s\n", step.Target)
+			continue
 		case step.Done:
 			fmt.Fprintf(c.App.Writer, "%s %s: done already\n", step.Action, step.Target)
 			continue

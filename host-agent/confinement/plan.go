@@ -23,11 +23,16 @@ type Options struct {
 	DryRun bool
 	// Force: also replace or remove a file of ours that is not as this build has it.
 	Force bool
+	// Keep is for a package whose files these are: what lies there stays, whatever is
+	// in it, what does not lie there stays away, and what there is is loaded. Only the
+	// configuration's file is written.
+	Keep bool
 }
 
 // Step is one thing that is done, or found done.
 type Step struct {
-	// Action is "write", "replace", "remove", "judge", "load" or "unload".
+	// Action is "write", "replace", "keep" (it differs from this build's, and stays),
+	// "remove", "load", "reload" (the kernel has one of this name) or "unload".
 	Action string `json:"action"`
 	// Target is a path, or the name of a profile in the kernel.
 	Target string `json:"target"`
@@ -84,6 +89,21 @@ func (s System) look(f apparmor.File, force bool) (text string, mode fs.FileMode
 	return string(b), info.Mode().Perm(), true, nil
 }
 
+// kept is one of our files as it lies there, for Options.Keep.
+func (s System) kept(f apparmor.File) (step Step, there bool, err error) {
+	path := s.file(f.Name)
+	b, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Step{}, false, nil
+	case err != nil:
+		return Step{}, false, err
+	case string(b) != f.Text:
+		return Step{Action: "keep", Target: path, Done: true}, true, nil
+	}
+	return Step{Action: "write", Target: path, Done: true}, true, nil
+}
+
 // write puts a file in place as a whole.
 func (s Step) write() error {
 	return asRoot(renameio.WriteFile(s.Target, []byte(s.Text), 0o644, renameio.IgnoreUmask()))
@@ -133,6 +153,18 @@ func (s System) Install(ctx context.Context, o Options) (Report, error) {
 	var profiles []string
 	var faults []error
 	for _, f := range wanted(o) {
+		if o.Keep && f.Name != apparmor.Configured {
+			kept, there, err := s.kept(f)
+			if err != nil {
+				faults = append(faults, err)
+			} else if there {
+				changes = append(changes, kept)
+				profiles = append(profiles, f.Profile)
+			} else {
+				r.note("%s is not there, and is not put there: somebody has removed it", s.file(f.Name))
+			}
+			continue
+		}
 		old, mode, there, err := s.look(f, o.Force)
 		if err != nil {
 			faults = append(faults, err)
@@ -151,21 +183,18 @@ func (s System) Install(ctx context.Context, o Options) (Report, error) {
 			step.Action = "replace"
 		}
 		changes = append(changes, step)
-		if f.Profile != "" {
-			profiles = append(profiles, f.Profile)
-		}
+		profiles = append(profiles, f.Profile)
 	}
 	if err := errors.Join(faults...); err != nil {
 		return Report{}, err
 	}
 	r.Steps = changes
-	changed := slices.ContainsFunc(changes, func(x Step) bool { return !x.Done })
 	profiles = slices.DeleteFunc(profiles, func(p string) bool {
-		if s.disabled(p) {
+		if p != "" && s.disabled(p) {
 			r.note("%s is switched off by %s and is not loaded", p, s.file("disable/"+p))
 			return true
 		}
-		return false
+		return p == ""
 	})
 	_, parserErr := s.parser()
 	if parserErr != nil && kernel.Enabled {
@@ -178,8 +207,14 @@ func (s System) Install(ctx context.Context, o Options) (Report, error) {
 		r.note("nothing is loaded: %s; with AppArmor, the profiles are loaded when the system starts", kernel.Off)
 	}
 	for _, p := range profiles {
-		if _, have := kernel.Loaded[p]; kernel.Enabled {
-			r.Steps = append(r.Steps, Step{Action: "load", Target: p, Done: have && !changed})
+		// Also one that the kernel has: of what text that was made, it does not say. A
+		// package may have replaced the file, and the admin may have added to it (local/).
+		step := Step{Action: "load", Target: p}
+		if _, have := kernel.Loaded[p]; have {
+			step.Action = "reload"
+		}
+		if kernel.Enabled {
+			r.Steps = append(r.Steps, step)
 		}
 	}
 	if o.DryRun {
@@ -206,12 +241,12 @@ func (s System) install(ctx context.Context, changes, loads []Step, profiles []s
 		}
 		did = append(did, step)
 	}
-	if judge && len(did) > 0 && len(profiles) > 0 {
+	if judge && len(did)+len(loads) > 0 && len(profiles) > 0 {
 		if err := s.judge(ctx, profiles); err != nil {
 			return undoAll(did, err)
 		}
 	}
-	if !slices.ContainsFunc(loads, func(x Step) bool { return !x.Done }) {
+	if len(loads) == 0 {
 		return nil
 	}
 	err := s.load(ctx, profiles)
