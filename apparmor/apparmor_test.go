@@ -148,6 +148,28 @@ func TestEveryRuleHasAReason(t *testing.T) {
 	}
 }
 
+// TestNoMoreThanTheUnitsGive: no network and no capability, but for the server's two
+// that "guardring run" needs. And nobody reads the keys of Tor and its onion services.
+func TestNoMoreThanTheUnitsGive(t *testing.T) {
+	allowed := map[string][]string{Server: {"capability chown,", "capability fowner,"}}
+	for _, f := range profiles() {
+		if f.Profile == CLI {
+			continue // root's command
+		}
+		for _, r := range Rules(f.Text) {
+			word, _, _ := strings.Cut(r.Rule, " ")
+			if slices.Contains([]string{"network", "capability", "mount", "ptrace", "userns"}, word) && !slices.Contains(allowed[f.Profile], r.Rule) {
+				t.Errorf("%s: %s", f.Name, r.Rule)
+			}
+		}
+	}
+	for _, path := range []string{"/var/lib/tor/{,**} ", "/var/lib/tor/** ", "/run/tor/{,**} "} {
+		if strings.Contains(Guest, path) {
+			t.Errorf("the agent may have all of %s", path)
+		}
+	}
+}
+
 func TestRules(t *testing.T) {
 	got := Rules("# Profile of x\n\nabi <abi/3.0>,\ninclude <tunables/global>\nprofile x {\n  # one\n  # reason\n  /a r,\n  /b r,\n  # another\n  /c r,\n\n  /d r,\n}\n")
 	want := []Rule{{"/a r,", "one reason"}, {"/b r,", "one reason"}, {"/c r,", "another"}, {"/d r,", ""}}

@@ -26,7 +26,13 @@ const cookieLen = 32
 
 // dialError says what a failed connection means.
 func dialError(network, address string, err error) error {
+	// As the unit and the profile have it, until they are told otherwise.
+	const noNetwork = "the agent's unit and AppArmor profile give it no network: use Tor's control socket, or do what is said in systemctl cat guardring-guest"
 	switch {
+	case network != "unix" && (errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EAFNOSUPPORT)):
+		return hint.Errorf(noNetwork, "control port %s: %w", address, err)
+	case network != "unix" && errors.Is(err, syscall.ECONNREFUSED):
+		return hint.Errorf("start Tor, and check ControlPort in its torrc; "+noNetwork, "control port %s: nobody listens there", address)
 	case errors.Is(err, fs.ErrPermission):
 		return hint.Errorf(joinGroup(address), "control socket %s: permission denied", address)
 	case network == "unix" && errors.Is(err, fs.ErrNotExist):

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -345,6 +346,13 @@ func TestDialErrors(t *testing.T) {
 				checkError(t, err, tt.want, tt.hint)
 			}
 		})
+	}
+}
+
+// TestNoNetwork: a control port over TCP needs what neither unit nor profile gives.
+func TestNoNetwork(t *testing.T) {
+	for _, err := range []error{syscall.EAFNOSUPPORT, syscall.EPERM, syscall.EACCES, syscall.ECONNREFUSED} {
+		checkError(t, dialError("tcp", "127.0.0.1:9051", &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", err)}), "127.0.0.1:9051", "systemctl cat guardring-guest")
 	}
 }
 

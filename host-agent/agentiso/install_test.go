@@ -126,6 +126,37 @@ func TestInstallIntoATree(t *testing.T) {
 	}
 }
 
+// TestInstallBesideThePackage: the two have files of the same names, and must not take
+// each other's.
+func TestInstallBesideThePackage(t *testing.T) {
+	d, root := disk(t), tree(t, withTor)
+	if out, err := install(t, d, "--root", root); err != nil {
+		t.Fatal(out)
+	}
+	if err := os.MkdirAll(filepath.Join(root, "usr/bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(root, "usr/bin/guardring-guest"), nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	before := in(t, root)
+	if out, err := install(t, d, "--root", root); err == nil || !strings.Contains(out, "hint: upgrade the package") || len(in(t, root)) != len(before) {
+		t.Errorf("%v, %s", err, out)
+	}
+	if out, err := install(t, d, "--remove", "--root", root); err != nil || !strings.Contains(out, "the package guardring-guest takes over") {
+		t.Errorf("%v, %s", err, out)
+	}
+	after := in(t, root)
+	for path, want := range map[string]bool{
+		"usr/local/bin/guardring-guest": false, "etc/systemd/system/guardring-guest.service": false,
+		"etc/apparmor.d/guardring-guest": true, "etc/guardring/guest.yaml": true, "usr/bin/guardring-guest": true,
+	} {
+		if _, there := after[path]; there != want {
+			t.Errorf("%s: there %t, want %t", path, there, want)
+		}
+	}
+}
+
 // TestInstallWithAnAgentThatDoesNotRun: half an installation leaves no empty
 // configuration, which the next one would keep.
 func TestInstallWithAnAgentThatDoesNotRun(t *testing.T) {

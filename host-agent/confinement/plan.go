@@ -106,7 +106,13 @@ func (s System) kept(f apparmor.File) (step Step, there bool, err error) {
 
 // write puts a file in place as a whole.
 func (s Step) write() error {
-	return asRoot(renameio.WriteFile(s.Target, []byte(s.Text), 0o644, renameio.IgnoreUmask()))
+	return asRoot(replace(s.Target, s.Text, 0o644))
+}
+
+// replace makes a file beside its place, whatever the environment says of temporary
+// files, and moves it there.
+func replace(path, text string, mode fs.FileMode) error {
+	return renameio.WriteFile(path, []byte(text), mode, renameio.IgnoreUmask(), renameio.WithTempDir(filepath.Dir(path)))
 }
 
 // undo brings back what a step has replaced, made or removed.
@@ -115,7 +121,7 @@ func (s Step) undo() error {
 	case "write":
 		return os.Remove(s.Target)
 	case "replace", "remove":
-		return renameio.WriteFile(s.Target, []byte(s.old), s.mode, renameio.IgnoreUmask())
+		return replace(s.Target, s.old, s.mode)
 	}
 	return nil
 }

@@ -129,7 +129,7 @@ func write(path, text string, mode fs.FileMode) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return hint.Wrap(err, "run it as root")
 	}
-	if err := renameio.WriteFile(path, []byte(text), mode, renameio.IgnoreUmask()); err != nil {
+	if err := renameio.WriteFile(path, []byte(text), mode, renameio.IgnoreUmask(), renameio.WithTempDir(filepath.Dir(path))); err != nil {
 		return hint.Wrap(err, "run it as root")
 	}
 	return syncDir(filepath.Dir(path))
