@@ -78,6 +78,7 @@ type Gateway struct {
 	Violations int       `json:"violations,omitempty"` // since the coordinator's start
 	Quarantine time.Time `json:"quarantine,omitzero"`  // since when; zero: not
 	Reason     string    `json:"reason,omitempty"`     // of the last violation
+	Paced      time.Time `json:"paced,omitzero"`       // when it last rang, or changed what it says, faster than it is looked at; zero: never
 	Domain     string    `json:"domain,omitempty"`     // what its libvirt domain does: running, paused, off ...; "" if not known
 	Fault      string    `json:"fault,omitempty"`      // why its region cannot be attached
 }

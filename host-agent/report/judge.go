@@ -1,6 +1,7 @@
 package report
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,6 +14,31 @@ const (
 	hintLook  = "look at guardring-guest status in that gateway"
 	hintFresh = "run guardring-guest fresh in it: it gets a new sample once, with its Tor stopped, and is not charged"
 )
+
+// pacedTime is how long a gateway that was too fast is named.
+const pacedTime = time.Minute
+
+// judgeServer names what gateways did to the server's sockets and headers.
+func judgeServer(server json.RawMessage, problem reporter) {
+	var d struct {
+		Gateways []struct {
+			Name     string
+			Troubles []struct {
+				What  string
+				Times uint64
+			}
+		}
+	}
+	// Another version's document is no reason to say nothing of the rest.
+	if json.Unmarshal(server, &d) != nil {
+		return
+	}
+	for _, g := range d.Gateways {
+		for _, t := range g.Troubles {
+			problem(Warning, "look at the server's log, which names the process", "gateway %s, in the last minute: %s (%s since the server's start)", g.Name, t.What, count(int(t.Times), "time"))
+		}
+	}
+}
 
 // hintAllow is the command that lets a member spend more than its budget.
 func hintAllow(member string) string {
@@ -56,6 +82,11 @@ func judgeDocument(d Document, problem reporter) {
 		}
 		if !g.Quarantine.IsZero() {
 			problem(Warning, "it comes back by itself when it publishes correctly; restart the agent in that gateway", "gateway %s is quarantined since %s: %s", g.Name, g.Quarantine.Format(time.DateTime), g.Reason)
+		}
+	}
+	for _, g := range d.Gateways {
+		if !g.Paced.IsZero() && d.At.Sub(g.Paced) < pacedTime {
+			problem(Warning, "it is looked at all the same, at a bounded pace; an agent that rings or changes its mind so often is broken, or hostile", "gateway %s rings, or changes what it says, faster than an honest one does", g.Name)
 		}
 	}
 	for _, c := range d.Contradictions {

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"encoding/json"
 	"errors"
 	"flag"
 	"io/fs"
@@ -116,6 +117,11 @@ func TestVerdictNamesTheWorstAndWhatToDo(t *testing.T) {
 			d.Contradictions = []Contradiction{{first, "subnet", "apps/default", "web/default"}}
 		}), Warning, "do not agree on the addresses of a guard", "lies"},
 		{"no journal", judged(func(d *Document) { d.Self.JournalError = "no space" }), Warning, "decisions are not written down: no space", "free space"},
+		{"too fast", judged(func(d *Document) { d.Gateways[1].Paced = now.Add(-59 * time.Second) }), Warning, "web rings, or changes what it says, faster than an honest one", "broken, or hostile"},
+		{"was too fast", judged(func(d *Document) { d.Gateways[1].Paced = now.Add(-time.Minute) }), OK, "no guard is shared", ""},
+		{"trouble at its socket", Answers{Server: json.RawMessage(`{"gateways":[{"name":"web","troubles":[{"what":"disconnected: the client sent data","times":2}]}]}`), Coordinators: []Document{good()}},
+			Warning, "gateway web, in the last minute: disconnected: the client sent data (2 times since", "server's log"},
+		{"a server's document of another version", Answers{Server: json.RawMessage(`[1]`), Coordinators: []Document{good()}}, OK, "no guard is shared", ""},
 		{"bad consensus", judged(func(d *Document) { d.Self.ConsensusError = "line 3" }), Warning, "consensus file cannot be used: line 3", "last good one"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -78,6 +78,7 @@ func Judge(a Answers) Status {
 		v, hint := silent(a.ServerErr, "start it before any gateway: guardring run (or guardring serve)")
 		problem(v, hint, "the server does not answer: %v", a.ServerErr)
 	}
+	judgeServer(a.Server, problem)
 	docs := slices.Clone(a.Coordinators)
 	slices.SortStableFunc(docs, func(a, b Document) int { return rank(a.Self) - rank(b.Self) })
 	for _, d := range docs {

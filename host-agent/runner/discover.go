@@ -132,6 +132,7 @@ func (r *runner) adopt(d dialled) error {
 	l.paper = r.cfg.paper()
 	if old != nil {
 		l.budget, l.paper = old.budget, old.paper
+		l.paced.Store(old.paced.Load())
 		old.close()
 	}
 	r.links[name] = l

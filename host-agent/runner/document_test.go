@@ -20,8 +20,8 @@ func TestNothingThatTheCoreKnowsIsLost(t *testing.T) {
 	fill(reflect.ValueOf(&s).Elem())
 	s.Conflicts[0].Level, s.Conflicts[0].Over = coordinator.LevelFamily, coordinator.RelayKey(guardstate.Fingerprint{2})
 	d := document(report.Self{}, s)
-	// Filled in by the loop, from the regions and from libvirt.
-	elsewhere := []string{".Self", ".Gateways[0].Attachment", ".Gateways[0].Domain", ".Gateways[0].Fault"}
+	// Filled in by the loop, from the regions, their pace and libvirt.
+	elsewhere := []string{".Self", ".Gateways[0].Attachment", ".Gateways[0].Domain", ".Gateways[0].Fault", ".Gateways[0].Paced"}
 	for _, path := range zeros(reflect.ValueOf(d), "") {
 		if !slices.Contains(elsewhere, path) {
 			t.Errorf("%s is not filled in", path)

@@ -61,7 +61,11 @@ func TestChurn(t *testing.T) {
 	share := float64(cpu(t, p.Process.Pid)-from) / float64(time.Since(begun))
 	close(stop)
 	churn.Wait()
-	self := r.actingDocument().Self
+	d := r.actingDocument()
+	self := d.Self
+	if d.Gateways[0].Paced.IsZero() || !d.Gateways[1].Paced.IsZero() {
+		t.Errorf("named as too fast: %+v", d.Gateways)
+	}
 	_ = p.Process.Kill()
 	_ = p.Wait()
 	lines := strings.Count(p.log.String(), "\n")

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -16,7 +17,7 @@ const (
 	lastRetry  = 5 * time.Second
 )
 
-// link is one attached region. The loop owns it, except rung and bell.
+// link is one attached region. The loop owns it, except bell and paced.
 type link struct {
 	name    string
 	client  *ivshmem.Client
@@ -34,6 +35,7 @@ type link struct {
 	paper   *rate.Limiter               // of bytes in the journal
 	vm      string                      // the VM generation that the core was told of
 	owed    bool                        // was left alone because one of the two was used up
+	paced   atomic.Pointer[time.Time]   // when it last was faster than its pace, by doorbells or by what it says; nil: never
 }
 
 // attach makes a link of a connected client and starts its two goroutines. They
@@ -67,6 +69,7 @@ func (l *link) wait(wake chan<- *link, pace *rate.Limiter) {
 			return // the loop has closed the client
 		}
 		if d := pace.Reserve().Delay(); d > 0 {
+			l.hurried()
 			select {
 			case <-time.After(d):
 			case <-l.done:
@@ -80,6 +83,13 @@ func (l *link) wait(wake chan<- *link, pace *rate.Limiter) {
 			return
 		}
 	}
+}
+
+// hurried notes that the gateway is faster than its pace. It may be called by
+// any goroutine.
+func (l *link) hurried() {
+	now := time.Now()
+	l.paced.Store(&now)
 }
 
 // close gives the seat up. Nobody may use host or region any more.

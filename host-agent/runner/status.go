@@ -53,7 +53,11 @@ func (r *runner) describe() report.Document {
 		return &d.Gateways[i]
 	}
 	for _, l := range r.sorted() {
-		gateway(l.name).Attachment = uint64(l.region.Attachment())
+		g := gateway(l.name)
+		g.Attachment = uint64(l.region.Attachment())
+		if at := l.paced.Load(); at != nil {
+			g.Paced = *at
+		}
 	}
 	for _, s := range r.domains {
 		if s.State != domains.StateUnknown {

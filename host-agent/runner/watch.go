@@ -144,6 +144,7 @@ func (r *runner) affords(l *link) bool {
 		return true
 	}
 	l.owed = true
+	l.hurried()
 	return false
 }
 

@@ -240,9 +240,9 @@ func (g *gateway) seat(s *seat, h *holder, l *link, fresh bool, from side, who [
 		g.region.quiet(s.id)
 		g.watchProcess(s, h)
 	}
-	what := "seat taken"
+	what := eventSeatTaken
 	if !fresh {
-		what = "seat taken again by its holder"
+		what = eventSeatTakenAgain
 	}
 	who = append(who, "seat", s.id)
 	g.mu.Lock()

@@ -214,6 +214,14 @@ func (g *gateway) close(f fate) {
 	}
 }
 
+// The kinds of events in every gateway's life. What is not named here is trouble.
+const (
+	eventSeatTaken      = "seat taken"
+	eventSeatTakenAgain = "seat taken again by its holder"
+	eventSeatFree       = "seat free"
+	eventDisconnected   = "disconnected: " // and why
+)
+
 // event counts something that a client caused, and logs it at the tally's
 // limit. The caller holds mu.
 func (g *gateway) event(kind string, attrs ...any) {

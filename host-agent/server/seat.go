@@ -48,7 +48,7 @@ func (g *gateway) drop(s *seat, h *holder, l *link, why end) {
 	h.link = nil
 	l.hangUp()
 	g.unstore(l.stored)
-	g.event("disconnected: "+string(why), "seat", s.id, "pid", h.process.pid, "uid", h.uid)
+	g.event(eventDisconnected+string(why), "seat", s.id, "pid", h.process.pid, "uid", h.uid)
 }
 
 // settle frees the seat if its holder is gone: connection closed and process
@@ -70,7 +70,7 @@ func (g *gateway) settle(s *seat) {
 	s.holder = nil
 	h.process.close()
 	g.unstore(h.stored)
-	g.event("seat free", "seat", s.id, "pid", h.process.pid)
+	g.event(eventSeatFree, "seat", s.id, "pid", h.process.pid)
 	if s.id == shmproto.GuestSeat {
 		g.show(g.region.leave())
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -243,6 +244,36 @@ func TestConnectionsArePaced(t *testing.T) {
 		t.Errorf("%d connections answered, want at most 2", n)
 	}
 	r.stop() // and the pause does not hold up the end
+}
+
+// What an honest gateway does not cause is trouble at once, for a minute; what it
+// does is, when there is too much of it.
+func TestTroubles(t *testing.T) {
+	var now = time.Unix(1000, 0)
+	tl := make(tally)
+	named := func() (kinds []string) {
+		for _, x := range tl.troubles(now) {
+			kinds = append(kinds, x.What)
+		}
+		return kinds
+	}
+	sent := eventDisconnected + string(endSent)
+	tl.add(sent, now)
+	for range ordinaryMost {
+		tl.add(eventSeatTaken, now)
+	}
+	if got := named(); !slices.Equal(got, []string{sent}) {
+		t.Errorf("%q, want only what the client sent", got)
+	}
+	tl.add(eventSeatTaken, now)
+	if got := named(); !slices.Equal(got, []string{sent, eventSeatTaken}) {
+		t.Errorf("%q, want too many connections, too", got)
+	}
+	now = now.Add(troubleTime)
+	tl.add(eventSeatTaken, now)
+	if got := named(); len(got) > 0 {
+		t.Errorf("a minute later: %q", got)
+	}
 }
 
 func TestTallySaysOncePerPeriod(t *testing.T) {

@@ -40,6 +40,17 @@ type GatewayStatus struct {
 	Connections  uint64            `json:"connections"`
 	Refused      map[string]uint64 `json:"refused"`
 	Disconnected map[string]uint64 `json:"disconnected"`
+	// Troubles are what went wrong at its sockets and in its header in the last
+	// minute, and what happened too often. An honest gateway causes none.
+	Troubles []Trouble `json:"troubles,omitempty"`
+}
+
+// Trouble is one kind of event that an honest gateway does not cause, or not so
+// often.
+type Trouble struct {
+	What  string    `json:"what"`
+	Times uint64    `json:"times"` // since this server started
+	Last  time.Time `json:"last"`
 }
 
 // SeatStatus is one seat of a region.
@@ -116,13 +127,14 @@ func (g *gateway) status() GatewayStatus {
 		if reason, ok := strings.CutPrefix(kind, "refused: "); ok {
 			st.Refused[reason] = n
 		}
-		if reason, ok := strings.CutPrefix(kind, "disconnected: "); ok {
+		if reason, ok := strings.CutPrefix(kind, eventDisconnected); ok {
 			st.Disconnected[reason] = n
 		}
-		if strings.HasPrefix(kind, "seat taken") {
+		if strings.HasPrefix(kind, eventSeatTaken) {
 			st.Connections += n
 		}
 	}
+	st.Troubles = g.tally.troubles(time.Now())
 	for _, s := range g.seats {
 		st.Seats = append(st.Seats, s.status())
 	}

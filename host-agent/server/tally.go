@@ -15,6 +15,9 @@ type tally map[string]*count
 
 type count struct {
 	total   uint64
+	last    time.Time
+	begun   time.Time // the minute that recent counts in
+	recent  uint64
 	unsaid  uint64 // since the last log line
 	nextLog time.Time
 }
@@ -28,6 +31,11 @@ func (t tally) add(kind string, now time.Time) (n uint64) {
 		t[kind] = c
 	}
 	c.total++
+	c.last = now
+	if now.Sub(c.begun) >= troubleTime {
+		c.begun, c.recent = now, 0
+	}
+	c.recent++
 	c.unsaid++
 	return c.due(now)
 }
@@ -49,6 +57,29 @@ func (t tally) overdue(now time.Time, say func(kind string, n uint64)) {
 		}
 	}
 }
+
+// troubles returns what went wrong in the last minute: events that an honest
+// gateway does not cause, and others if there were too many of them.
+func (t tally) troubles(now time.Time) (all []Trouble) {
+	for _, kind := range slices.Sorted(maps.Keys(t)) {
+		c := t[kind]
+		if now.Sub(c.last) < troubleTime && (!slices.Contains(ordinary, kind) || c.recent > ordinaryMost) {
+			all = append(all, Trouble{What: kind, Times: c.total, Last: c.last})
+		}
+	}
+	return all
+}
+
+// troubleTime is how long a trouble is told after it last happened.
+const troubleTime = time.Minute
+
+// ordinary are the kinds of events that happen in every gateway's life.
+// ordinaryMost is how often each may happen in a minute: a host that starts
+// and kills a gateway's machine once a second.
+// A successor that comes while its predecessor still ends is one of them.
+var ordinary = []string{eventSeatTaken, eventSeatTakenAgain, eventSeatFree, eventDisconnected + string(endClosed), string(refusedTaken)}
+
+const ordinaryMost = 60
 
 // totals returns the counts for the status document.
 func (t tally) totals() map[string]uint64 {
