@@ -47,7 +47,7 @@ var roles = map[string]role{
 	"host-agent/figures": display, "host-agent/report": display, "guest-agent/report": display,
 	"host-agent": command, "guest-agent": command,
 
-	"e2e": trial, "e2e/deb": trial, "e2e/demo": trial, "e2e/impostor": trial, "e2e/libvirtd": trial, "e2e/namespace": trial, "e2e/oracle": trial,
+	"e2e": trial, "e2e/deb": trial, "e2e/demo": trial, "e2e/hostvm": trial, "e2e/impostor": trial, "e2e/libvirtd": trial, "e2e/namespace": trial, "e2e/oracle": trial,
 	"e2e/outcome": trial, "e2e/provision": trial, "e2e/rig": trial, "e2e/tornet": trial, "e2e/vmtest": trial, "e2e/vmtest/errand": trial,
 	"e2e/vmtest/gateway": trial, "e2e/vmtest/inside": trial, "e2e/vmtest/mayhem": trial, "e2e/vmtest/stopwatch": trial,
 	"e2e/vmtest/device": trial,

@@ -28,8 +28,10 @@ type Options struct {
 	Machine string
 	// IOMMU adds an emulated Intel IOMMU with interrupt remapping, which VFIO needs. Not with pc.
 	IOMMU bool
-	// MemoryMiB is 160 when zero.
-	MemoryMiB int
+	// MemoryMiB is 160 when zero, Processors 1.
+	MemoryMiB, Processors int
+	// System has the guest boot a system of its own instead of the kit's; then Files, Keep and Network's addresses are not set up in it.
+	System *System
 	// Files are added to what the kit gives every guest, and replace it.
 	Files []File
 	// Network is a network card behind QEMU's user-mode network; nil for none.
@@ -43,6 +45,14 @@ type Options struct {
 	QEMU        []string
 	// Hypervisor starts the machine; nil: QEMU is started as the fields above say.
 	Hypervisor Hypervisor
+}
+
+// System is a kernel and an initramfs that start a whole system from disks that Options.QEMU gives it. It must run Kit.Inside, which
+// takes commands, once the port /dev/virtio-ports/org.guardring.errand is there.
+type System struct {
+	Kernel, Initrd string
+	// StartLimit bounds the time until it takes commands.
+	StartLimit time.Duration
 }
 
 // Network is a network card whose traffic QEMU passes on as connections of its own, from this process's network namespace. Guest
@@ -86,13 +96,18 @@ func (k *Kit) Boot(ctx context.Context, o Options) (*Guest, error) {
 	if o.MemoryMiB == 0 {
 		o.MemoryMiB = 160
 	}
+	if o.Processors == 0 {
+		o.Processors = 1
+	}
 	dir, err := os.MkdirTemp(k.dir, o.Name+"-")
 	if err != nil {
 		return nil, err
 	}
 	g := &Guest{Name: o.Name, Dir: dir, kit: k, opts: o, waiting: map[uint64]chan errand.Reply{}}
-	if err := g.writeInitrd(); err != nil {
-		return nil, err
+	if o.System == nil {
+		if err := g.writeInitrd(); err != nil {
+			return nil, err
+		}
 	}
 	if len(o.Keep) > 0 {
 		if err := makeDisk(ctx, g.file("disk")); err != nil {
@@ -106,6 +121,27 @@ func (k *Kit) Boot(ctx context.Context, o Options) (*Guest, error) {
 }
 
 func (g *Guest) file(name string) string { return filepath.Join(g.Dir, name) }
+
+func (g *Guest) kernel() string {
+	if s := g.opts.System; s != nil {
+		return s.Kernel
+	}
+	return g.kit.kernel.image()
+}
+
+func (g *Guest) initrd() string {
+	if s := g.opts.System; s != nil {
+		return s.Initrd
+	}
+	return g.file("initrd")
+}
+
+func (g *Guest) startLimit() time.Duration {
+	if s := g.opts.System; s != nil {
+		return s.StartLimit
+	}
+	return startLimit
+}
 
 // writeInitrd appends the guest's own archive to the kit's. The kernel unpacks one after the other.
 func (g *Guest) writeInitrd() error {
@@ -133,7 +169,7 @@ func (g *Guest) writeInitrd() error {
 func (g *Guest) Start(ctx context.Context) error {
 	g.kit.Accelerator(ctx)
 	began := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	ctx, cancel := context.WithTimeout(ctx, g.startLimit())
 	defer cancel()
 	if err := g.launch(ctx); err != nil {
 		return errors.Join(fmt.Errorf("guest %s: %w", g.Name, err), g.Kill())
@@ -284,14 +320,27 @@ func (e *ExitError) Error() string {
 	return fmt.Sprintf("%s: exit code %d: %s", strings.Join(e.Argv, " "), e.Code, strings.TrimSpace(e.Stderr))
 }
 
+// Result is what a command said and how it ended.
+type Result struct {
+	Stdout, Stderr string
+	Code           int // 128+n for signal n
+}
+
+// Do runs a command in the guest as root, with stdin as its standard input. The end of ctx kills it. The error says that it could not be
+// carried out, not that it ended with another code than 0.
+func (g *Guest) Do(ctx context.Context, stdin string, argv ...string) (Result, error) {
+	reply, err := g.ask(ctx, errand.Request{Argv: argv, Stdin: []byte(stdin)})
+	return Result{Stdout: string(reply.Stdout), Stderr: string(reply.Stderr), Code: reply.Code}, err
+}
+
 // Run runs a command in the guest as root and returns its standard output. The end of ctx kills it. The error is an *ExitError if
 // it ended with another code than 0.
 func (g *Guest) Run(ctx context.Context, argv ...string) (string, error) {
-	reply, err := g.ask(ctx, errand.Request{Argv: argv})
-	if err == nil && reply.Code != 0 {
-		err = fmt.Errorf("guest %s: %w", g.Name, &ExitError{Argv: argv, Code: reply.Code, Stderr: string(reply.Stderr)})
+	r, err := g.Do(ctx, "", argv...)
+	if err == nil && r.Code != 0 {
+		err = fmt.Errorf("guest %s: %w", g.Name, &ExitError{Argv: argv, Code: r.Code, Stderr: r.Stderr})
 	}
-	return string(reply.Stdout), err
+	return r.Stdout, err
 }
 
 // WriteFile writes a file in the guest.
@@ -363,11 +412,16 @@ func (g *Guest) Resume() error { _, err := g.QMP("cont", nil); return err }
 
 // Reboot resets the machine inside the same QEMU, without warning, and waits until the guest answers again.
 func (g *Guest) Reboot(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	ctx, cancel := context.WithTimeout(ctx, g.startLimit())
 	defer cancel()
 	if _, err := g.QMP("system_reset", nil); err != nil {
 		return err
 	}
+	return g.AwaitBoot(ctx)
+}
+
+// AwaitBoot waits until a guest that resets itself answers again. Each boot is waited for once.
+func (g *Guest) AwaitBoot(ctx context.Context) error {
 	if err := g.awaitHello(ctx); err != nil {
 		return fmt.Errorf("guest %s does not come back: %w; its console ends with: %s", g.Name, err, tail(g.Console()))
 	}

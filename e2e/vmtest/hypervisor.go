@@ -44,7 +44,7 @@ func (n *Network) Prefix() string { return n.prefix() + ".0/24" }
 func (g *Guest) startMachine(ctx context.Context, log *os.File) (Process, error) {
 	accelerator := g.kit.Accelerator(ctx)
 	if h := g.opts.Hypervisor; h != nil {
-		m := Machine{Name: g.Name, Dir: g.Dir, Accelerator: accelerator, Kernel: g.kit.kernel.image(), Initrd: g.file("initrd"), CommandLine: g.commandLine(),
+		m := Machine{Name: g.Name, Dir: g.Dir, Accelerator: accelerator, Kernel: g.kernel(), Initrd: g.initrd(), CommandLine: g.commandLine(),
 			MemoryMiB: g.opts.MemoryMiB, Plumbing: g.plumbing(), Network: g.opts.Network}
 		if len(g.opts.Keep) > 0 {
 			m.Disk = g.file("disk")

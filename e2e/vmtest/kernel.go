@@ -36,19 +36,29 @@ func FetchKernel(ctx context.Context, cacheDir string) error {
 	return err
 }
 
-// findKernel returns the newest cloud kernel, unpacked below dir. A second process waits for the first.
-func findKernel(ctx context.Context, dir string) (kernel, error) {
+// LockCache makes the directory of a cache and locks it, until unlock or the end of this process. A second process waits for the first.
+func LockCache(dir string) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return kernel{}, err
+		return nil, err
 	}
 	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("lock %s: %w", lock.Name(), err)
+	}
+	return func() { lock.Close() }, nil
+}
+
+// findKernel returns the newest cloud kernel, unpacked below dir.
+func findKernel(ctx context.Context, dir string) (kernel, error) {
+	unlock, err := LockCache(dir)
+	if err != nil {
 		return kernel{}, err
 	}
-	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return kernel{}, fmt.Errorf("lock %s: %w", lock.Name(), err)
-	}
+	defer unlock()
 	name, err := newestKernel(ctx)
 	if err != nil {
 		if had := unpacked(dir); len(had) > 0 { // no package lists: what is there will do

@@ -97,7 +97,7 @@ func Prepare(ctx context.Context, cfg Config) (*Kit, error) {
 
 // makeBase writes the archive with busybox, the modules and what carries out commands.
 func (k *Kit) makeBase(ctx context.Context) error {
-	inside := filepath.Join(k.dir, "inside")
+	inside := k.Inside()
 	build := exec.CommandContext(ctx, "go", "build", "-o", inside, "guardring/e2e/vmtest/inside")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
@@ -117,6 +117,9 @@ func (k *Kit) makeBase(ctx context.Context) error {
 	}
 	return errors.Join(writeArchive(out, slices.Concat(folders, files, k.cfg.Files)), out.Close())
 }
+
+// Inside is the program that carries out commands in guests. It is static.
+func (k *Kit) Inside() string { return filepath.Join(k.dir, "inside") }
 
 func (k *Kit) baseFiles(inside string) ([]File, error) {
 	busybox, err := exec.LookPath("busybox")

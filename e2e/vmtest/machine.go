@@ -49,7 +49,7 @@ func (k *Kit) probeKVM(ctx context.Context) error {
 	}
 	f.Close()
 	console := filepath.Join(k.dir, "probe.console")
-	args := append(machineArgs(kvm, "q35", false), "-m", "160", "-no-reboot", "-serial", "file:"+console,
+	args := append(machineArgs(kvm, "q35", false, 1), "-m", "160", "-no-reboot", "-serial", "file:"+console,
 		"-kernel", k.kernel.image(), "-initrd", k.base,
 		"-append", commandLine+" rdinit=/bin/busybox -- poweroff -f")
 	p, err := tornet.Spawn(exec.Command("qemu-system-x86_64", args...))
@@ -74,8 +74,8 @@ func (k *Kit) probeKVM(ctx context.Context) error {
 const commandLine = "console=ttyS0 quiet no_timer_check mitigations=off"
 
 // machineArgs are QEMU's options for machine and accelerator.
-func machineArgs(a accelerator, machine string, iommu bool) []string {
-	args := []string{"-nodefaults", "-no-user-config", "-display", "none", "-cpu", "max", "-smp", "1"}
+func machineArgs(a accelerator, machine string, iommu bool, processors int) []string {
+	args := []string{"-nodefaults", "-no-user-config", "-display", "none", "-cpu", "max", "-smp", strconv.Itoa(processors)}
 	split := ""
 	if a == kvm {
 		args = append(args, "-accel", "kvm")
@@ -83,7 +83,11 @@ func machineArgs(a accelerator, machine string, iommu bool) []string {
 			split = ",kernel-irqchip=split" // interrupt remapping needs it
 		}
 	} else {
-		args = append(args, "-accel", "tcg,tb-size=64")
+		translated := 64 // MiB of translated code: enough for a small guest
+		if processors > 1 {
+			translated = 256
+		}
+		args = append(args, "-accel", "tcg,tb-size="+strconv.Itoa(translated))
 	}
 	args = append(args, "-machine", machine+split)
 	if iommu {
@@ -95,9 +99,9 @@ func machineArgs(a accelerator, machine string, iommu bool) []string {
 // args are QEMU's arguments for the guest.
 func (g *Guest) args(ctx context.Context) []string {
 	o := g.opts
-	args := machineArgs(accelerator(g.kit.Accelerator(ctx)), o.Machine, o.IOMMU)
+	args := machineArgs(accelerator(g.kit.Accelerator(ctx)), o.Machine, o.IOMMU, o.Processors)
 	args = append(args, "-name", o.Name, "-m", strconv.Itoa(o.MemoryMiB),
-		"-kernel", g.kit.kernel.image(), "-initrd", g.file("initrd"), "-append", g.commandLine(),
+		"-kernel", g.kernel(), "-initrd", g.initrd(), "-append", g.commandLine(),
 		"-chardev", "file,id=console,append=on,path="+g.file("console"), "-serial", "chardev:console", "-device", "virtio-rng-pci")
 	args = append(args, g.plumbing()...)
 	if len(o.Keep) > 0 {
