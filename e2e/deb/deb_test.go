@@ -58,10 +58,12 @@ func TestLife(t *testing.T) {
 	}
 	said := parts(out.String())
 	for part, want := range map[string][]string{
-		"install": {"guardring-guest: next: guardring-guest join", "web is good", "runuser -u guardring", "highest term 0"},
-		"joined":  {"%include /etc/tor/guardring/default.conf"},
-		"upgrade": {"web is good", "# mine"},
-		"remove":  {"web is still a gateway", "removed the include line from /etc/tor/torrc"},
+		"install":               {"guardring-guest: next: guardring-guest join", "web is good", "runuser -u guardring", "highest term 0"},
+		"joined":                {"%include /etc/tor/guardring/default.conf"},
+		"upgrade":               {"web is good", "# mine"},
+		"beside the CD's agent": {"the agent from the host's CD stays", "the CD's agent goes on"},
+
+		"remove": {"web is still a gateway", "removed the include line from /etc/tor/torrc"},
 	} {
 		for _, w := range want {
 			if !strings.Contains(said[part], w) {

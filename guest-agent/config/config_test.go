@@ -133,3 +133,20 @@ func TestTors(t *testing.T) {
 		t.Errorf("files of a Tor elsewhere were guessed: %+v", tors[1])
 	}
 }
+
+// TestThePackagesFile: what the package puts into /etc says who the agent is, and else
+// nothing but the defaults.
+func TestThePackagesFile(t *testing.T) {
+	text, err := os.ReadFile("../deb/guest.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, want := Default(), Default()
+	if err := configfile.Parse("guest.yaml", text, &cfg); err != nil {
+		t.Fatal(err)
+	}
+	want.User = "debian-tor"
+	if d := cmp.Diff(want, cfg); d != "" {
+		t.Error(d)
+	}
+}

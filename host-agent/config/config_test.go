@@ -170,3 +170,19 @@ func TestMissingFile(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestThePackagesFile: what the package puts into /etc says nothing but the defaults.
+func TestThePackagesFile(t *testing.T) {
+	text, err := os.ReadFile("../deb/guardring.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := Default()
+	cfg.Policy = ""
+	if err := configfile.Parse("guardring.yaml", text, &cfg); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(Default(), cfg); d != "" {
+		t.Error(d)
+	}
+}
