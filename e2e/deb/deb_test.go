@@ -62,8 +62,7 @@ func TestLife(t *testing.T) {
 		"joined":                {"%include /etc/tor/guardring/default.conf"},
 		"upgrade":               {"web is good", "# mine"},
 		"beside the CD's agent": {"the agent from the host's CD stays", "the CD's agent goes on"},
-
-		"remove": {"web is still a gateway", "removed the include line from /etc/tor/torrc"},
+		"remove":                {"web is still a gateway", "removed the include line from /etc/tor/torrc"},
 	} {
 		for _, w := range want {
 			if !strings.Contains(said[part], w) {
