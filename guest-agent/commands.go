@@ -151,7 +151,14 @@ func join(w io.Writer, cfg config.Config, names []string) error {
 	if err != nil {
 		return err
 	}
-	return eachSite(w, cfg, func(s include.Site) (include.Result, error) {
-		return include.Join(s, rotation.EmptyInclude())
+	madeFolder := false
+	err = eachSite(w, cfg, func(s include.Site) (include.Result, error) {
+		r, err := include.Join(s, rotation.EmptyInclude())
+		madeFolder = madeFolder || r.Folder
+		return r, err
 	}, "is prepared already")
+	if _, asked := statussock.Fetch(cfg.StatusSocket(), agentName, statusTime); madeFolder && asked == nil {
+		fmt.Fprintln(w, "next: restart the agent (systemctl restart guardring-guest); its unit lets it write only where a folder was when it started")
+	}
+	return err
 }

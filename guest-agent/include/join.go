@@ -18,6 +18,9 @@ var ErrRelay = errors.New("this Tor is a relay")
 type Result struct {
 	Changed []string // what was changed, in order; empty: nothing had to be
 	Next    []string // what the user must do now, and why
+	// Folder: the include file's folder was made. A service that may only write where
+	// something was when it started must be started anew.
+	Folder bool
 }
 
 func (r *Result) changed(format string, args ...any) {
@@ -149,6 +152,7 @@ func (r *Result) makeInclude(s Site, text string) error {
 			return fmt.Errorf("give the include file's folder to the agent: %w", err)
 		}
 		r.changed("made %s", folder)
+		r.Folder = true
 	}
 	if st, err := os.Stat(folder); err != nil {
 		return err

@@ -136,6 +136,18 @@ func TestTheServerKeepsDevicesAlive(t *testing.T) {
 	}
 }
 
+// TestGuardsStayInMemory: what is in the units' memory is a list of one person's guards.
+func TestGuardsStayInMemory(t *testing.T) {
+	for _, name := range services(t) {
+		s := settings(read(t, name))
+		for _, key := range []string{"LimitCORE", "MemorySwapMax"} {
+			if got := strings.Join(s[key], " "); got != "0" {
+				t.Errorf("%s: %s=%s, want 0", name, key, got)
+			}
+		}
+	}
+}
+
 // TestOwners: systemd gives a unit's directory, with all that is in it, to the unit's
 // user and group whenever it has another owner or mode. So all who name one must agree.
 func TestOwners(t *testing.T) {
