@@ -299,6 +299,28 @@ func TestWhatIsNotOursStays(t *testing.T) {
 	}
 }
 
+// TestATreeWhoseLinksLeadOut: an image's absolute links are this machine's paths.
+func TestATreeWhoseLinksLeadOut(t *testing.T) {
+	for _, dir := range []string{"/etc", "/etc/apparmor.d/tunables"} {
+		s, other := machine(t), machine(t)
+		if err := os.RemoveAll(s.path(dir)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(other.path(dir), s.path(dir)); err != nil {
+			t.Fatal(err)
+		}
+		before := state(t, other)
+		for _, do := range []func(context.Context, Options) (Report, error){s.Install, s.Remove} {
+			if _, err := do(t.Context(), Options{}); err == nil || !strings.Contains(hint.Of(err), "chroot") {
+				t.Errorf("%s: %v", dir, err)
+			}
+		}
+		if diff := cmp.Diff(before, state(t, other)); diff != "" || calls(t, s) != "" {
+			t.Error(dir, diff)
+		}
+	}
+}
+
 func TestTheConfiguredFileFollowsTheConfiguration(t *testing.T) {
 	s := machine(t)
 	path := s.file(apparmor.Configured)

@@ -151,6 +151,9 @@ func (s System) Install(ctx context.Context, o Options) (Report, error) {
 	if _, err := os.Stat(s.path(apparmor.Dir)); err != nil {
 		return Report{}, hint.Wrap(err, "apt-get install apparmor")
 	}
+	if err := s.inside(); err != nil {
+		return Report{}, err
+	}
 	kernel, err := s.Kernel()
 	if err != nil {
 		return Report{}, err

@@ -13,6 +13,9 @@ import (
 // on unconfined; the report names them. The admin's files in local/ and disable/ stay.
 func (s System) Remove(ctx context.Context, o Options) (Report, error) {
 	r := Report{DryRun: o.DryRun, Steps: []Step{}, Notes: []string{}}
+	if err := s.inside(); err != nil {
+		return Report{}, err
+	}
 	kernel, err := s.Kernel()
 	if err != nil {
 		return Report{}, err

@@ -34,6 +34,31 @@ func (s System) path(p string) string { return filepath.Join("/", s.Root, p) }
 // file is where a file of ours lies.
 func (s System) file(name string) string { return s.path(filepath.Join(apparmor.Dir, name)) }
 
+// inside reports a directory of the tree that leads out of it, by a link that is right
+// inside an image only: what is meant for the image would be done to this machine.
+func (s System) inside() error {
+	if s.Root == "" {
+		return nil
+	}
+	root, err := filepath.EvalSymlinks(s.Root)
+	if err != nil {
+		return err
+	}
+	for _, dir := range []string{apparmor.Dir, apparmor.Dir + "/abstractions", apparmor.Dir + "/tunables", "/var/cache/apparmor"} {
+		path, err := filepath.EvalSymlinks(s.path(dir))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if rel, err := filepath.Rel(root, path); err != nil || rel == ".." || strings.HasPrefix(rel, "../") {
+			return hint.Errorf("chroot "+s.Root+" guardring apparmor ..., without --root", "%s leads out of the tree, to %s", s.path(dir), path)
+		}
+	}
+	return nil
+}
+
 // Kernel is what the kernel says.
 type Kernel struct {
 	// Enabled: this kernel confines. Else why it does not is in Off.
