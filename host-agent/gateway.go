@@ -164,7 +164,7 @@ func gatewayReload(c *cli.Context) error {
 	}
 	names, err := reloadServer(cfg.RunDir)
 	if errors.Is(err, domains.ErrNoServer) {
-		return hint.Wrap(err, "start it: guardring run, or its service")
+		return hint.Wrap(err, "systemctl start guardring-server (by hand: guardring run)")
 	}
 	if err != nil {
 		return err

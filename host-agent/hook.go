@@ -164,7 +164,7 @@ func refuses(c *cli.Context) error {
 func ready(cfg config.Config, socket string) error {
 	st, err := serverStatus(cfg)
 	if err != nil {
-		return hint.Wrap(fmt.Errorf("the domain is a guardring gateway, and guardring's server does not answer: %w", err), "start the server (guardring run, or its service), then the domain")
+		return hint.Wrap(fmt.Errorf("the domain is a guardring gateway, and guardring's server does not answer: %w", err), "start the server (systemctl start guardring-server), then the domain")
 	}
 	i := slices.IndexFunc(st.Gateways, func(g server.GatewayStatus) bool { return g.Socket == socket })
 	if i < 0 {

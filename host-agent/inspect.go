@@ -174,7 +174,7 @@ func ledgerRebuild(c *cli.Context) error {
 	}
 	epoch, kept, err := ledger.Rebuild(cfg.LedgerDir, time.Now())
 	if errors.Is(err, ledger.ErrInUse) {
-		return hint.Wrap(err, "stop every coordinator first (guardring run, guardring coordinate)")
+		return hint.Wrap(err, "stop every coordinator first: systemctl stop guardring-coordinator guardring-standby (or what you have started by hand)")
 	}
 	if err != nil {
 		return err

@@ -177,7 +177,7 @@ func (l *loop) document(now time.Time) Document {
 		lease := l.host.leases[l.host.acting-1]
 		d.Host = HostDoc{Acting: true, Seat: l.host.acting - 1, Epoch: epoch(lease.Epoch), Term: uint64(lease.Term), Observe: lease.Observe}
 	} else if s.guest != nil {
-		remedy := "start guardring run on the host"
+		remedy := "start guardring on the host (systemctl start guardring-server guardring-coordinator; guardring doctor tells more)"
 		if s.choice.Kind == device.ByVFIO || s.choice.Kind == device.ByPolling {
 			remedy += "; if it runs there, and this VM is older than its server, restart the VM: its device belongs to a server that is gone"
 		}

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -54,6 +55,15 @@ func orElse(text, other string) string {
 	return text
 }
 
+// remedy is what to do about somebody who does not answer: the error's own hint, or
+// otherwise, unless it is only we who may not ask.
+func remedy(err error, otherwise string) string {
+	if errors.Is(err, fs.ErrPermission) {
+		otherwise = "run the doctor as root"
+	}
+	return orElse(hint.Of(err), otherwise)
+}
+
 func (c *check) path(p string) string { return filepath.Join(c.Root, p) }
 
 func (c *check) stat(p string) (mode fs.FileMode, uid, gid int, err error) {
@@ -85,7 +95,7 @@ func (c *check) runDir() {
 		mode, _, _, err := c.stat(dir)
 		switch {
 		case err != nil:
-			c.Fail("run directory", "start the server: guardring run, or its service", "%s", err)
+			c.Fail("run directory", "systemctl start guardring-server (by hand: guardring run)", "%s", err)
 			return
 		case !mode.IsDir():
 			c.Fail("run directory", "remove it, or set run-dir", "%s is no directory", dir)
@@ -103,21 +113,21 @@ func (c *check) runDir() {
 
 func (c *check) server() {
 	if c.Server == nil {
-		c.Fail("server", orElse(hint.Of(c.ServerErr), "start it: guardring run, or its service; no gateway can start before"), "%v", c.ServerErr)
+		c.Fail("server", remedy(c.ServerErr, "systemctl start guardring-server (by hand: guardring run); no gateway can start before"), "%v", c.ServerErr)
 		return
 	}
 	c.Pass("server", "process %d answers", c.Server.PID)
 	if c.Server.Store {
 		c.Pass("descriptor store", "a restart of the server goes unnoticed")
 	} else {
-		c.Warn("descriptor store", "run the server as a service with FileDescriptorStoreMax, and set descriptor-store: true",
+		c.Warn("descriptor store", "run the server as its service, guardring-server (one of your own needs FileDescriptorStoreMax, and descriptor-store: true in the configuration)",
 			"without it, every gateway must be shut down and started after the server was restarted")
 	}
 }
 
 func (c *check) coordinator() {
 	if len(c.Coordinators) == 0 {
-		c.Fail("coordinator", orElse(hint.Of(c.CoordinatorErr), "start one: guardring run, or guardring coordinate"), "%v", c.CoordinatorErr)
+		c.Fail("coordinator", remedy(c.CoordinatorErr, "systemctl start guardring-coordinator guardring-standby (by hand: guardring run)"), "%v", c.CoordinatorErr)
 		return
 	}
 	for _, x := range c.Coordinators {

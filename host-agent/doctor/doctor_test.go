@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"errors"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -169,6 +170,18 @@ func TestEachFault(t *testing.T) {
 			}
 			t.Errorf("no such line in %+v", Check(f))
 		})
+	}
+}
+
+// TestWhoMayNotAsk: a server that runs need not be started.
+func TestWhoMayNotAsk(t *testing.T) {
+	f := well(t)
+	f.Server, f.ServerErr = nil, fs.ErrPermission
+	f.Coordinators, f.CoordinatorErr = nil, fs.ErrPermission
+	for _, l := range Check(f) {
+		if (l.Name == "server" || l.Name == "coordinator") && l.Remedy != "run the doctor as root" {
+			t.Errorf("%+v", l)
+		}
 	}
 }
 

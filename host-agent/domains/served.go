@@ -18,7 +18,7 @@ func (d *Desk) served(name string, must bool) step {
 		names, err := d.Reload()
 		switch {
 		case errors.Is(err, ErrNoServer) && must:
-			return hint.Wrap(err, "start it (guardring run, or its service), then run the command again: QEMU needs the socket when the domain starts")
+			return hint.Wrap(err, "systemctl start guardring-server (by hand: guardring run), then run the command again: QEMU needs the socket when the domain starts")
 		case errors.Is(err, ErrNoServer):
 			fmt.Fprintf(d.Out, "%s: it will serve the gateway when it starts; the domain cannot start before\n", ErrNoServer)
 		case err != nil:

@@ -73,7 +73,7 @@ func open(path string, how int) (*Dir, error) {
 	if perm := info.Mode().Perm(); perm&0o077 != 0 {
 		return nil, &PermissionError{path, perm}
 	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 && st.Uid != 0 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() {
 		return nil, &OwnerError{path, st.Uid}
 	}
 	d.lock, err = os.OpenFile(d.file("lock"), os.O_RDWR|os.O_CREATE, 0o600)
@@ -104,7 +104,7 @@ func (e *PermissionError) Error() string {
 // Hint says what the operator can do.
 func (e *PermissionError) Hint() string { return "chmod 0700 " + e.Dir }
 
-// OwnerError: root would make files in another user's ledger directory, which that
+// OwnerError: it is another user's ledger. Root would make files in it, which that
 // user's coordinators could not open then.
 type OwnerError struct {
 	Dir string
@@ -113,6 +113,9 @@ type OwnerError struct {
 
 // Error names the directory and its owner.
 func (e *OwnerError) Error() string {
+	if os.Geteuid() != 0 {
+		return fmt.Sprintf("ledger directory %s belongs to user %d, and this is user %d", e.Dir, e.UID, os.Geteuid())
+	}
 	return fmt.Sprintf("ledger directory %s belongs to user %d, and this is root, whose files that user's coordinators could not open", e.Dir, e.UID)
 }
 

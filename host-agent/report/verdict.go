@@ -75,7 +75,7 @@ func Judge(a Answers) Status {
 		s.Problems = append(s.Problems, Problem{v, fmt.Sprintf(format, args...), hint})
 	}
 	if a.ServerErr != nil {
-		v, hint := silent(a.ServerErr, "start it before any gateway: guardring run (or guardring serve)")
+		v, hint := silent(a.ServerErr, "start it before any gateway: systemctl start guardring-server (by hand: guardring run, or guardring serve)")
 		problem(v, hint, "the server does not answer: %v", a.ServerErr)
 	}
 	judgeServer(a.Server, problem)
@@ -86,7 +86,7 @@ func Judge(a Answers) Status {
 	}
 	switch {
 	case len(docs) == 0:
-		v, hint := silent(a.CoordinatorErr, "start one: guardring run (or guardring coordinate)")
+		v, hint := silent(a.CoordinatorErr, "systemctl start guardring-coordinator guardring-standby (by hand: guardring run, or guardring coordinate)")
 		problem(v, hint, "no coordinator answers: %v", a.CoordinatorErr)
 	case docs[0].Self.Role == RoleActing:
 		s.take(docs[0])
