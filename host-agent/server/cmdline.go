@@ -9,8 +9,10 @@ import (
 	"time"
 )
 
-// Limits of reading command lines. A command line is the other process's own memory,
-// which it can put where a reader waits for as long as that process likes.
+// Limits of reading command lines. A command line is the other process's own memory. Kernels
+// since 4.17 read none that lies in a file, such as one of FUSE, that the process serves itself
+// (CVE-2018-1120); but the lock of a process's memory is held by its own threads, too, and they
+// can wait for such a file.
 const (
 	commandLineTime = 500 * time.Millisecond // a QEMU that starts has it in memory
 	maxStuck        = 8                      // readings of one gateway that wait; each holds a thread
