@@ -48,7 +48,7 @@ func tunables(file string, cfg config.Config) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return apparmor.Tunables([]apparmor.Setting{
+	all := []apparmor.Setting{
 		{Variable: "guardring_run", Key: "run-dir", Path: cfg.RunDir},
 		{Variable: "guardring_ledger", Key: "ledger-dir", Path: cfg.LedgerDir},
 		{Variable: "guardring_domains", Key: "domains-dir", Path: cfg.DomainsDir},
@@ -59,7 +59,32 @@ func tunables(file string, cfg config.Config) (string, error) {
 		{Variable: "guardring_agent", Key: "guest-agent", Path: cfg.GuestAgent},
 		{Variable: "guardring_libvirt", Key: "libvirt-socket", Path: cfg.LibvirtSocket},
 		{Variable: "guardring_watch", Key: "libvirt-watch", Path: cfg.LibvirtWatch},
-	})
+	}
+	for _, s := range all[:len(all):len(all)] {
+		if where := resolved(s.Path); where != s.Path {
+			s.Path = where
+			s.Key += ", where it really lies"
+			all = append(all, s)
+		}
+	}
+	return apparmor.Tunables(all)
+}
+
+// resolved is an absolute path without links: the kernel compares rules with that. What
+// is not there yet is taken as it stands.
+func resolved(path string) string {
+	if path == "" {
+		return ""
+	}
+	path = filepath.Clean(path)
+	rest := ""
+	for dir := path; dir != "/"; dir = filepath.Dir(dir) {
+		if real, err := filepath.EvalSymlinks(dir); err == nil {
+			return filepath.Join(real, rest)
+		}
+		rest = filepath.Join(filepath.Base(dir), rest)
+	}
+	return path
 }
 
 // outside is path, or "" if it is "" or lies in dir. A file that is named relative to

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"guardring/host-agent/config"
@@ -18,6 +20,29 @@ func TestTheProfilesHaveTheConfigurationsDefaults(t *testing.T) {
 	cfg.GatewaysDir = "/srv/gateways"
 	if text, err := tunables("", cfg); text == "" || err != nil {
 		t.Errorf("%q, %v", text, err)
+	}
+}
+
+// TestLinksAreFollowed: the kernel compares a rule with where a file really lies.
+func TestLinksAreFollowed(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir+"/disk", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("disk", dir+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	cfg := config.Default()
+	cfg.GatewaysDir = ""
+	cfg.LedgerDir = dir + "/link/not/yet"
+	text, err := tunables("", cfg)
+	for _, want := range []string{dir + "/link/not/yet", dir + "/disk/not/yet"} {
+		if !strings.Contains(text, "@{guardring_ledger}+=\""+want+"\"\n") || err != nil {
+			t.Errorf("no %s in %q, %v", want, text, err)
+		}
 	}
 }
 
