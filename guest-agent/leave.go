@@ -76,14 +76,17 @@ func dismiss(ctx context.Context, w io.Writer, document []byte, cfg config.Confi
 	if err != nil {
 		return err
 	}
+	p, err := os.FindProcess(d.PID) // a handle: from here on the number is no other process's
+	if err == nil {
+		err = listens(cfg.StatusSocket(), d.PID)
+	}
+	if err != nil {
+		return err
+	}
 	if err := writeRequest(cfg.LeaveFile(), names); err != nil {
 		return hint.Wrap(fmt.Errorf("write down who must leave: %w", err), "run this command as root, or as the agent's user")
 	}
-	p, err := os.FindProcess(d.PID)
-	if err == nil {
-		err = p.Signal(syscall.SIGUSR1)
-	}
-	if err != nil {
+	if err = p.Signal(syscall.SIGUSR1); err != nil {
 		_ = os.Remove(cfg.LeaveFile()) // nobody must find it later
 		return hint.Wrap(fmt.Errorf("tell the running agent (process %d) to leave: %w", d.PID, err), "run this command as root, or stop the agent first")
 	}
@@ -103,6 +106,22 @@ func dismiss(ctx context.Context, w io.Writer, document []byte, cfg config.Confi
 		case <-ctx.Done():
 			return hint.Wrap(fmt.Errorf("the running agent (process %d) has not left within %s; nothing was restored", d.PID, leaveTime), "look at guardring-guest status, then stop the agent and run leave again")
 		}
+	}
+	return nil
+}
+
+// listens reports why a process cannot be the one behind a socket. Which it is, the
+// agent says itself: an agent that was taken over must not have root signal others.
+func listens(socket string, pid int) error {
+	var s, p syscall.Stat_t
+	if err := syscall.Lstat(socket, &s); err != nil {
+		return err
+	}
+	if err := syscall.Stat(fmt.Sprintf("/proc/%d", pid), &p); err != nil {
+		return err
+	}
+	if s.Uid != p.Uid {
+		return hint.Errorf("systemctl stop guardring-guest, then run leave again", "the agent at %s names process %d, which is user %d's, and the socket is user %d's", socket, pid, p.Uid, s.Uid)
 	}
 	return nil
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -44,6 +46,30 @@ func TestLeaveRequests(t *testing.T) {
 		t.Error("an odd name was taken")
 	}
 	take(false)
+}
+
+// TestRootSignalsNobodyElse: an agent could name any process as itself.
+func TestRootSignalsNobodyElse(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "status.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := listens(path, os.Getpid()); err != nil {
+		t.Error(err)
+	}
+	if os.Getuid() == 0 {
+		if err := os.Lchown(path, 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := listens(path, 1); err == nil { // root's
+		t.Error("process 1 was taken for the agent")
+	}
+	if err := listens(path, 1<<30); err == nil {
+		t.Error("a process that does not exist was taken for the agent")
+	}
 }
 
 // TestLeaveUntold: a Tor whose control port is away was told nothing, and leave says so.
