@@ -6,10 +6,8 @@ package e2e
 import (
 	"context"
 	"flag"
-	"fmt"
 	"log"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -18,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"guardring/e2e/binaries"
 	"guardring/e2e/namespace"
 	"guardring/e2e/oracle"
 	"guardring/e2e/rig"
@@ -63,7 +62,8 @@ func run(m *testing.M) (code int) {
 		return 1
 	}
 	defer os.RemoveAll(bin)
-	if hostBinary, guestBinary, err = build(starting, bin); err != nil {
+	hostBinary, guestBinary = filepath.Join(bin, "guardring"), filepath.Join(bin, "guardring-guest")
+	if err := binaries.Build(starting, map[string]string{hostBinary: "guardring/host-agent", guestBinary: "guardring/guest-agent"}); err != nil {
 		log.Print(err)
 		return 1
 	}
@@ -97,18 +97,6 @@ func run(m *testing.M) (code int) {
 	}
 	defer echo.Close()
 	return m.Run()
-}
-
-// build builds both binaries with kill points into dir.
-func build(ctx context.Context, dir string) (host, guest string, err error) {
-	for name, pkg := range map[string]string{"guardring": "../host-agent", "guardring-guest": "../guest-agent"} {
-		cmd := exec.CommandContext(ctx, "go", "build", "-tags", "killpoints", "-o", filepath.Join(dir, name), pkg)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return "", "", fmt.Errorf("build %s: %w: %s", name, err, out)
-		}
-	}
-	return filepath.Join(dir, "guardring"), filepath.Join(dir, "guardring-guest"), nil
 }
 
 // client adds, starts and awaits a client, and removes it when the test ends.

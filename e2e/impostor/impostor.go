@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"guardring/internal/eventfd"
 	"guardring/internal/guardstate"
 	"guardring/shmproto"
 	"guardring/shmproto/ivshmem"
@@ -35,6 +36,7 @@ type Guard struct {
 type Impostor struct {
 	ring  func(peer ivshmem.PeerID, v ivshmem.Vector) error
 	close func() error
+	bell  *eventfd.Eventfd // ours; nil for one that was made by Over
 	guest *shmproto.Guest
 	seq   shmproto.Seq
 }
@@ -52,7 +54,7 @@ func Take(socket string) (*Impostor, error) {
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	i.close = c.Close
+	i.close, i.bell = c.Close, c.Interrupt(shmproto.VectorChanged)
 	return i, nil
 }
 
@@ -89,7 +91,10 @@ func Compose(sample ...Guard) (*shmproto.Publication, error) {
 }
 
 // Show shows a publication with the next sequence number, and rings the host.
-func (i *Impostor) Show(p *shmproto.Publication) error {
+func (i *Impostor) Show(p *shmproto.Publication) error { return i.ShowIn(0, p) }
+
+// ShowIn is Show in another member's slot.
+func (i *Impostor) ShowIn(slot int, p *shmproto.Publication) error {
 	i.seq++
 	p.Seq = i.seq
 	lock := i.guest.Lock()
@@ -97,7 +102,7 @@ func (i *Impostor) Show(p *shmproto.Publication) error {
 		return fmt.Errorf("the region's lock is held by writer %d", by.Slot)
 	}
 	defer lock.Release()
-	if err := i.guest.Publish(0, p); err != nil {
+	if err := i.guest.Publish(slot, p); err != nil {
 		return err
 	}
 	var errs []error
@@ -114,6 +119,22 @@ func (i *Impostor) Ordered() uint64 {
 		return 0
 	}
 	return uint64(o.Seq)
+}
+
+// AwaitOrder waits, as an honest agent does, until an order after that sequence number is visible to the member "default".
+func (i *Impostor) AwaitOrder(after uint64, within time.Duration) (shmproto.Order, error) {
+	var o shmproto.Order
+	if err := i.bell.SetDeadline(time.Now().Add(within)); err != nil {
+		return o, err
+	}
+	for {
+		if i.guest.ReadOrder(0, "default", &o) == nil && uint64(o.Seq) > after {
+			return o, nil
+		}
+		if _, err := i.bell.Wait(); err != nil {
+			return o, fmt.Errorf("no order after %d: %w", after, err)
+		}
+	}
 }
 
 // Close gives the seat up.

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"guardring/e2e/binaries"
 	"guardring/e2e/libvirtd"
 	"guardring/e2e/namespace"
 )
@@ -42,13 +43,10 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "guardring")
-	for name, pkg := range map[string]string{"guardring": "../../host-agent", "guardring-guest": "../../guest-agent"} {
-		build := exec.Command("go", "build", "-tags", "killpoints", "-o", filepath.Join(dir, name), pkg)
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			log.Printf("build: %v: %s", err, out)
-			return 1
-		}
+	err = binaries.Build(context.Background(), map[string]string{binary: "guardring/host-agent", filepath.Join(dir, "guardring-guest"): "guardring/guest-agent"})
+	if err != nil {
+		log.Print(err)
+		return 1
 	}
 	if daemon, err = libvirtd.Start(context.Background(), dir); err != nil {
 		log.Print(err)

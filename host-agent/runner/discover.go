@@ -129,9 +129,9 @@ func (r *runner) adopt(d dialled) error {
 	old := r.links[name]
 	same := old != nil && old.epoch == l.epoch
 	l.budget = rate.NewLimiter(rate.Limit(r.cfg.LedgerRate), r.cfg.LedgerBurst)
-	l.paper = r.cfg.paper()
+	l.paper, l.relief = r.cfg.paper(), rate.NewLimiter(rate.Every(reliefPeriod), 1)
 	if old != nil {
-		l.budget, l.paper = old.budget, old.paper
+		l.budget, l.paper, l.relief = old.budget, old.paper, old.relief
 		l.paced.Store(old.paced.Load())
 		old.close()
 	}

@@ -91,6 +91,26 @@ func TestChurn(t *testing.T) {
 	r.replayAll()
 }
 
+// TestSuccessorOfAFlooder: who gets a seat whose last holder had used up what a
+// gateway may have written down is a member at once all the same.
+func TestSuccessorOfAFlooder(t *testing.T) {
+	r := newRig(t, coordinator.PolicyDisjoint, "a")
+	r.cfg.JournalSize = 64 << 10 // what is used up comes back in days
+	r.coordinate("")
+	r.actingDocument()
+	flooder, n := r.guest("a"), 0
+	r.eventually("the flooder is not looked at any more", func() bool {
+		n++
+		flooder.name = fmt.Sprintf("m%d", n)
+		flooder.publish(numbers(20*n, 20*n+19)...)
+		return !r.actingDocument().Gateways[0].Paced.IsZero()
+	})
+	_ = flooder.client.Close()
+	r.guest("a").publish(sampleA()...)
+	r.eventually("the successor is a member", func() bool { return len(r.member("a/default").Guards) > 0 })
+	r.replayAll()
+}
+
 // fileBytes is the size of all regular files below dir.
 func fileBytes(t *testing.T, dir string) (n int64) {
 	t.Helper()

@@ -33,6 +33,7 @@ type link struct {
 	over    shmproto.Attachment         // its QEMU has ended, as libvirt says; 0: none
 	budget  *rate.Limiter               // of steps that the ledger is written for
 	paper   *rate.Limiter               // of bytes in the journal
+	relief  *rate.Limiter               // of successors that get some of both, see relieve
 	vm      string                      // the VM generation that the core was told of
 	owed    bool                        // was left alone because one of the two was used up
 	paced   atomic.Pointer[time.Time]   // when it last was faster than its pace, by doorbells or by what it says; nil: never
@@ -91,6 +92,28 @@ func (l *link) hurried() {
 	now := time.Now()
 	l.paced.Store(&now)
 }
+
+// relieve lets a new holder of the guest seat begin with a part of what a gateway
+// may have us write down, where its predecessor has used up all. So that new
+// holders are no way around the pace, it does so only once in a while: false
+// otherwise.
+func (l *link) relieve() bool {
+	if !l.relief.Allow() {
+		return false
+	}
+	for _, pace := range []**rate.Limiter{&l.budget, &l.paper} {
+		burst := (*pace).Burst()
+		*pace = rate.NewLimiter((*pace).Limit(), burst)
+		(*pace).AllowN(time.Now(), burst-burst/reliefPart)
+	}
+	return true
+}
+
+// A new holder begins with this part of the bursts, once in the period.
+const (
+	reliefPart   = 4
+	reliefPeriod = 10 * time.Minute
+)
 
 // close gives the seat up. Nobody may use host or region any more.
 func (l *link) close() {

@@ -53,8 +53,9 @@ func (r *runner) watch() {
 // which always shows the newest, and is looked at again at a later tick.
 //
 // A holder of the guest seat who is gone has said its last word: that is read,
-// then the core is told that the gateway is away. From then on publications of
-// that attachment are history, also if there is a new holder already.
+// unless it was too fast and somebody waits (see relieve); then the core is told
+// that the gateway is away. From then on publications of that attachment are
+// history, also if there is a new holder already.
 func (r *runner) look(l *link) {
 	if !r.acting() {
 		return
@@ -62,7 +63,10 @@ func (r *runner) look(l *link) {
 	l.owed = false
 	now := l.seat()
 	if was := l.told; was != nil && was.held && *was != now {
-		if !r.read(l, was.attachment, max(was.attachment, now.attachment)) || !r.present(l, seat{false, was.attachment}) {
+		// What somebody who was too fast would still have us write down keeps no
+		// successor waiting.
+		heard := r.read(l, was.attachment, max(was.attachment, now.attachment)) || r.acting() && now.held && l.relieve()
+		if !heard || !r.present(l, seat{false, was.attachment}) {
 			return
 		}
 	}

@@ -259,7 +259,7 @@ func TestTroubles(t *testing.T) {
 	}
 	sent := eventDisconnected + string(endSent)
 	tl.add(sent, now)
-	for range ordinaryMost {
+	for range ordinary[eventSeatTaken] {
 		tl.add(eventSeatTaken, now)
 	}
 	if got := named(); !slices.Equal(got, []string{sent}) {

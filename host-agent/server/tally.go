@@ -63,7 +63,7 @@ func (t tally) overdue(now time.Time, say func(kind string, n uint64)) {
 func (t tally) troubles(now time.Time) (all []Trouble) {
 	for _, kind := range slices.Sorted(maps.Keys(t)) {
 		c := t[kind]
-		if now.Sub(c.last) < troubleTime && (!slices.Contains(ordinary, kind) || c.recent > ordinaryMost) {
+		if now.Sub(c.last) < troubleTime && c.recent > ordinary[kind] {
 			all = append(all, Trouble{What: kind, Times: c.total, Last: c.last})
 		}
 	}
@@ -73,13 +73,13 @@ func (t tally) troubles(now time.Time) (all []Trouble) {
 // troubleTime is how long a trouble is told after it last happened.
 const troubleTime = time.Minute
 
-// ordinary are the kinds of events that happen in every gateway's life.
-// ordinaryMost is how often each may happen in a minute: a host that starts
-// and kills a gateway's machine once a second.
-// A successor that comes while its predecessor still ends is one of them.
-var ordinary = []string{eventSeatTaken, eventSeatTakenAgain, eventSeatFree, eventDisconnected + string(endClosed), string(refusedTaken)}
-
-const ordinaryMost = 60
+// ordinary are the kinds of events that happen in every gateway's life, and how
+// often each may in a minute: a host that starts and kills a gateway's machine
+// once a second; successors that come while their predecessor still ends.
+var ordinary = map[string]uint64{
+	eventSeatTaken: 60, eventSeatFree: 60, eventDisconnected + string(endClosed): 60,
+	eventSeatTakenAgain: 10, string(refusedTaken): 10,
+}
 
 // totals returns the counts for the status document.
 func (t tally) totals() map[string]uint64 {

@@ -6,16 +6,15 @@ package device
 
 import (
 	"context"
-	"fmt"
 	"log"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
 
+	"guardring/e2e/binaries"
 	"guardring/e2e/namespace"
 	"guardring/e2e/rig"
 	"guardring/e2e/vmtest"
@@ -76,16 +75,11 @@ func run(m *testing.M) int {
 
 func prepare(ctx context.Context, bin string) error {
 	hostBinary, guestBinary, benchBinary = filepath.Join(bin, "guardring"), filepath.Join(bin, "guardring-guest"), filepath.Join(bin, "device.test")
-	for out, args := range map[string][]string{
-		hostBinary:  {"build", "-tags", "killpoints", "-o", hostBinary, "guardring/host-agent"},
-		guestBinary: {"build", "-tags", "killpoints", "-o", guestBinary, "guardring/guest-agent"},
-		benchBinary: {"test", "-c", "-o", benchBinary, "guardring/guest-agent/device"},
-	} {
-		cmd := exec.CommandContext(ctx, "go", args...)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if said, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("build %s: %w: %s", filepath.Base(out), err, said)
-		}
+	if err := binaries.Build(ctx, map[string]string{hostBinary: "guardring/host-agent", guestBinary: "guardring/guest-agent"}); err != nil {
+		return err
+	}
+	if err := binaries.BuildTests(ctx, benchBinary, "guardring/guest-agent/device"); err != nil {
+		return err
 	}
 	var err error
 	kit, err = vmtest.Prepare(ctx, vmtest.Config{CacheDir: cache, Log: log.Printf})

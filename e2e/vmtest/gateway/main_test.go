@@ -4,10 +4,8 @@ package gateway_test
 
 import (
 	"context"
-	"fmt"
 	"log"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"sync"
@@ -15,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"guardring/e2e/binaries"
 	"guardring/e2e/namespace"
 	"guardring/e2e/rig"
 	"guardring/e2e/tornet"
@@ -88,13 +87,10 @@ func begin(ctx context.Context) (end func(), err error) {
 	}
 	hostBinary, guestBinary = filepath.Join(bin, "guardring"), filepath.Join(bin, "guardring-guest")
 	mayhemBinary, stopwatchBinary = filepath.Join(bin, "mayhem"), filepath.Join(bin, "stopwatch")
-	for out, pkg := range map[string]string{hostBinary: "guardring/host-agent", guestBinary: "guardring/guest-agent",
-		mayhemBinary: "guardring/e2e/vmtest/mayhem", stopwatchBinary: "guardring/e2e/vmtest/stopwatch"} {
-		cmd := exec.CommandContext(ctx, "go", "build", "-tags", "killpoints", "-ldflags", "-s -w", "-o", out, pkg)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if said, err := cmd.CombinedOutput(); err != nil {
-			return end, fmt.Errorf("build %s: %w: %s", pkg, err, said)
-		}
+	err = binaries.Build(ctx, map[string]string{hostBinary: "guardring/host-agent", guestBinary: "guardring/guest-agent",
+		mayhemBinary: "guardring/e2e/mayhem", stopwatchBinary: "guardring/e2e/vmtest/stopwatch"})
+	if err != nil {
+		return end, err
 	}
 	if kit, err = vmtest.Prepare(ctx, gateway.Kit(filepath.Join(cache, "vm"), log.Printf)); err != nil {
 		return end, err
