@@ -8,11 +8,9 @@ import (
 	"flag"
 	"log"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -80,16 +78,12 @@ func run(m *testing.M) (code int) {
 		return 1
 	}
 	defer network.Stop()
-	interrupted := make(chan os.Signal, 1)
-	signal.Notify(interrupted, syscall.SIGINT, syscall.SIGTERM)
-	go func() {
-		log.Printf("%v: ending every process", <-interrupted)
+	rig.OnInterrupt(func() {
 		rig.StopAll()
 		undoInstances()
 		network.Stop()
 		os.RemoveAll(bin)
-		os.Exit(1)
-	}()
+	})
 	echo, err = tornet.StartEcho()
 	if err != nil {
 		log.Print(err)

@@ -14,7 +14,6 @@ import (
 	"guardring/e2e/impostor"
 	"guardring/e2e/rig"
 	"guardring/e2e/tornet"
-	"guardring/shmproto"
 )
 
 // The gateways: one had its guards first, three come later with one of them again and again, and one is hostile.
@@ -124,12 +123,7 @@ func (s *scene) duplicate() time.Duration {
 		s.t.Fatalf("%s was told not to use %v, not just %s", name, o.Exclusions, shared.Fingerprint)
 	}
 	// A member that leaves gives its exclusions up, so that it can come as a newcomer again.
-	gone, err := impostor.Compose()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	gone.State = shmproto.MemberLeft
-	if err := g.Show(gone); err != nil {
+	if err := g.Leave(); err != nil {
 		s.t.Fatal(err)
 	}
 	s.await(name+" has left", func(st rig.Status) bool {

@@ -112,6 +112,16 @@ func (i *Impostor) ShowIn(slot int, p *shmproto.Publication) error {
 	return errors.Join(errs...)
 }
 
+// Leave shows that the member "default" has left, as `guardring-guest leave` does.
+func (i *Impostor) Leave() error {
+	p, err := Compose()
+	if err != nil {
+		return err
+	}
+	p.State = shmproto.MemberLeft
+	return i.Show(p)
+}
+
 // Ordered is the sequence number of the order that is shown to the member "default"; 0 for none.
 func (i *Impostor) Ordered() uint64 {
 	var o shmproto.Order

@@ -8,9 +8,7 @@ import (
 	"context"
 	"log"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -63,13 +61,7 @@ func run(m *testing.M) int {
 		log.Print(err)
 		return 1
 	}
-	interrupted := make(chan os.Signal, 1)
-	signal.Notify(interrupted, syscall.SIGINT, syscall.SIGTERM)
-	go func() {
-		log.Printf("%v: ending every process", <-interrupted)
-		end()
-		os.Exit(1)
-	}()
+	rig.OnInterrupt(end)
 	return m.Run()
 }
 

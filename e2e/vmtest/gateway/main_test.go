@@ -6,10 +6,8 @@ import (
 	"context"
 	"log"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -56,14 +54,10 @@ func run(m *testing.M) int {
 		log.Print(err)
 		return 1
 	}
-	interrupted := make(chan os.Signal, 1)
-	signal.Notify(interrupted, syscall.SIGINT, syscall.SIGTERM)
-	go func() {
-		log.Printf("%v: ending every process", <-interrupted)
+	rig.OnInterrupt(func() {
 		rig.StopAll()
 		end()
-		os.Exit(1)
-	}()
+	})
 	return m.Run()
 }
 
