@@ -262,9 +262,13 @@ func (s *scene) status() rig.Status {
 	return st
 }
 
+// patience is how many times longer than a calm machine needs, several times over, a busy one is waited for: limits are there to end what
+// hangs, not to judge how fast it is.
+const patience = 3
+
 // ctx ends with the test at the latest.
 func (s *scene) ctx(limit time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(s.t.Context(), limit)
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience*limit)
 	s.t.Cleanup(cancel)
 	return ctx
 }
