@@ -187,7 +187,7 @@ func (g *Guest) Start(ctx context.Context) error {
 }
 
 // startLimit bounds a boot; three at once on two busy cores without KVM were seen to take 20 s.
-const startLimit = 90 * time.Second
+const startLimit = 3 * time.Minute
 
 // launch starts QEMU, which connects to us: so nothing has to be waited for but the connections.
 func (g *Guest) launch(ctx context.Context) error {

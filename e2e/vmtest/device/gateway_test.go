@@ -182,7 +182,7 @@ func (g *gateway) install() {
 // must runs a command in the guest.
 func (g *gateway) must(argv ...string) string {
 	g.t.Helper()
-	ctx, cancel := context.WithTimeout(g.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(g.t.Context(), 90*time.Second)
 	defer cancel()
 	out, err := g.Run(ctx, argv...)
 	if err != nil {
