@@ -48,7 +48,8 @@ var roles = map[string]role{
 	"host-agent": command, "guest-agent": command,
 
 	"e2e": trial, "e2e/deb": trial, "e2e/demo": trial, "e2e/hostvm": trial, "e2e/impostor": trial, "e2e/libvirtd": trial, "e2e/namespace": trial, "e2e/oracle": trial,
-	"e2e/binaries": trial, "e2e/hostile": trial, "e2e/mayhem": trial,
+	"e2e/hostvm/trespass": trial,
+	"e2e/binaries":        trial, "e2e/hostile": trial, "e2e/mayhem": trial,
 	"e2e/outcome": trial, "e2e/provision": trial, "e2e/rig": trial, "e2e/tornet": trial, "e2e/vmtest": trial, "e2e/vmtest/errand": trial,
 	"e2e/vmtest/gateway": trial, "e2e/vmtest/inside": trial, "e2e/vmtest/stopwatch": trial,
 	"e2e/vmtest/device": trial,
@@ -120,7 +121,7 @@ var libraries = map[string]struct {
 		"what an administrator is shown of a document looks the same everywhere"},
 	"github.com/coreos/go-systemd/v22": {[]string{"host-agent/server", "guest-agent"},
 		"the descriptor store is the server's; the agent only says that it is ready"},
-	"golang.org/x/sys/unix": {[]string{"guest-agent/device", "guest-agent/doctor", "guest-agent/enforce", "host-agent/ledger", "host-agent/server", "internal/eventfd", "shmproto/ivshmem", "e2e/mayhem"},
+	"golang.org/x/sys/unix": {[]string{"guest-agent/device", "guest-agent/doctor", "guest-agent/enforce", "host-agent/ledger", "host-agent/server", "internal/eventfd", "shmproto/ivshmem", "e2e/mayhem", "e2e/hostvm/trespass"},
 		"system calls belong to adapters and to the hostile side (internal/killpoint also, in a build for tests)"},
 }
 

@@ -20,7 +20,7 @@ import (
 )
 
 // programs are in every host's /kit, under their package's last name.
-var programs = []string{}
+var programs = []string{"guardring/e2e/hostvm/trespass"}
 
 // What all tests share: what guests are made of, and one host, which is booted once.
 var (

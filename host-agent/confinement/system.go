@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -164,7 +165,7 @@ func (s System) load(ctx context.Context, profiles []string) error {
 // matter what the files have become.
 func (s System) unload(ctx context.Context, profiles []string) error {
 	var text strings.Builder
-	for _, p := range profiles {
+	for _, p := range ownLast(profiles) {
 		fmt.Fprintf(&text, "profile %s {}\n", p)
 	}
 	if err := s.parse(ctx, text.String(), "-R"); err != nil {
@@ -180,6 +181,17 @@ func (s System) unload(ctx context.Context, profiles []string) error {
 		}
 	}
 	return nil
+}
+
+// ownLast puts the command's profile last: the parser that the command starts is confined
+// by a part of it, and the kernel lets it unload nothing more when that has gone.
+func ownLast(profiles []string) []string {
+	own := func(p string) bool { return p == apparmor.CLI }
+	last := slices.DeleteFunc(slices.Clone(profiles), own)
+	if slices.ContainsFunc(profiles, own) {
+		last = append(last, apparmor.CLI)
+	}
+	return last
 }
 
 func (s System) files(profiles []string) []string {
