@@ -7,6 +7,7 @@ POLICY  ?= disjoint
 HOLD    ?=
 VM      ?=
 FUZZTIME ?= 3s
+SOAK    ?= 20m
 ARCHES  := amd64 arm64
 VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 
@@ -95,3 +96,7 @@ bench: build ## the figures of docs/PERFORMANCE.md
 e2e: setup build deb ## scenarios on real Tors and a real QEMU
 	@# One package at a time: each private network has the same loopback addresses.
 	$(GO) test -tags e2e -count=1 -p 1 -timeout 25m ./e2e/... ./host-agent/server/... ./host-agent/domains/...
+
+.PHONY: soak
+soak: setup build ## real Tors, everything killed and stopped at random for SOAK (20m); make e2e has 3 minutes of it
+	$(GO) test -tags e2e -count=1 -v -timeout 12h ./e2e/soak -for $(SOAK)

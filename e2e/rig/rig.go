@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -252,7 +253,7 @@ func (r *Rig) Status(ctx context.Context) (Status, json.RawMessage, error) {
 // Guardring runs a command of the host with the host's configuration, and returns what it prints.
 func (r *Rig) Guardring(ctx context.Context, command string, args ...string) (string, error) {
 	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, r.Host, append([]string{command, "--config", r.ConfigFile()}, args...)...)
+	cmd := exec.CommandContext(ctx, r.Host, slices.Concat([]string{command}, args, []string{"--config", r.ConfigFile()})...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("guardring %s %v: %w: %s", command, args, err, stderr.Bytes())
