@@ -301,6 +301,20 @@ func TestWhatIsNotOursStays(t *testing.T) {
 	}
 }
 
+// TestRemoveOnAPackagedHost: dpkg does not bring back what was removed.
+func TestRemoveOnAPackagedHost(t *testing.T) {
+	s := machine(t)
+	install(t, s, Options{})
+	put(t, s, "/var/lib/dpkg/info/guardring.conffiles", "")
+	r, err := s.Remove(t.Context(), Options{})
+	if err != nil || !strings.Contains(strings.Join(r.Notes, "\n"), "the package guardring's") {
+		t.Errorf("%q, %v", r.Notes, err)
+	}
+	if r, err := s.Remove(t.Context(), Options{}); err != nil || len(r.Notes) != 0 {
+		t.Errorf("%q, %v", r.Notes, err)
+	}
+}
+
 // TestATreeWhoseLinksLeadOut: an image's absolute links are this machine's paths.
 func TestATreeWhoseLinksLeadOut(t *testing.T) {
 	for _, dir := range []string{"/etc", "/etc/apparmor.d/tunables"} {

@@ -52,6 +52,9 @@ func (s System) Remove(ctx context.Context, o Options) (Report, error) {
 	if err := errors.Join(faults...); err != nil {
 		return Report{}, err
 	}
+	if _, err := os.Lstat(s.path("/var/lib/dpkg/info/guardring.conffiles")); err == nil && len(files) > 0 {
+		r.note("the files are the package guardring's: its upgrades leave them away from now on; guardring apparmor install brings them back")
+	}
 	if !kernel.Enabled {
 		r.note("nothing is unloaded: %s", kernel.Off)
 	}
