@@ -35,9 +35,18 @@ func Write(path, text string) error {
 		return fmt.Errorf("include file: %w (run guardring-guest join)", err)
 	}
 	if err := Replace(path, text, st); err != nil {
-		return fmt.Errorf("write include file: %w", err)
+		return writeError(err)
 	}
 	return nil
+}
+
+// writeError says what else than a full disk and a wrong owner may be at fault: the
+// agent's unit makes only those folders writable that are there when it starts.
+func writeError(err error) error {
+	if errors.Is(err, syscall.EROFS) {
+		return fmt.Errorf("write include file: %w (systemctl restart guardring-guest, if its folder is new; one elsewhere than in /etc/tor/guardring needs ReadWritePaths= in the unit and a rule in local/guardring-guest)", err)
+	}
+	return fmt.Errorf("write include file: %w", err)
 }
 
 // Replace puts a file in the place of another one, or of none, with the mode and
