@@ -21,7 +21,7 @@ PACKAGES = $(strip $(call need,tor,tor) $(call need,qemu-system-x86_64,qemu-syst
 	$(call need,libvirtd,libvirt-daemon libvirt-daemon-driver-qemu) $(call need,dnsmasq,dnsmasq-base) $(call need,iptables,iptables) \
 	$(call need,virt-xml-validate,libvirt-clients) $(call need,xmllint,libxml2-utils) $(call need,apparmor_parser,apparmor) \
 	$(call need,mmdebstrap,mmdebstrap) $(call need,qemu-img,qemu-utils) \
-	$(call need,systemd-analyze,systemd) $(call need,mandoc,mandoc) $(call need,zsh,zsh) $(call need,fish,fish) \
+	$(call need,systemd-analyze,systemd) $(call need,mandoc,mandoc) $(call need,spin,spin) $(call need,zsh,zsh) $(call need,fish,fish) \
 	$(if $(filter test e2e,$(MAKECMDGOALS)),$(call need,lintian,lintian)))
 
 .PHONY: help

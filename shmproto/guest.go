@@ -168,7 +168,8 @@ func (g *Guest) ReadLease(seat int) (Lease, error) {
 // Orders for another member name, left from the slot's former owner, do not count.
 //
 // A damaged seat does not keep us from the other one. ErrEmpty: no order stands.
-// ErrTorn or a *ViolationError: none can be read. On an error o is as before. A
+// ErrTorn or a *ViolationError: none can be read; ErrTorn also if a lease is being
+// replaced all the time, for it might fence the order. On an error o is as before. A
 // caller keeps the order that it obeys until it reads a higher one.
 func (g *Guest) ReadOrder(slot int, member string, o *Order) error {
 	found := false
@@ -192,7 +193,10 @@ func (g *Guest) ReadOrder(slot int, member string, o *Order) error {
 	fence()
 	for seat := range g.seats {
 		l, err := g.ReadLease(seat)
-		if err == nil && l.compareTerm(g.best.Epoch, g.best.Term) > 0 {
+		switch {
+		case errors.Is(err, ErrTorn):
+			return fmt.Errorf("lease of host seat %d: %w", seat, err)
+		case err == nil && l.compareTerm(g.best.Epoch, g.best.Term) > 0:
 			return fault
 		}
 	}

@@ -2,7 +2,9 @@ package shmproto
 
 import (
 	"errors"
+	"runtime"
 	"testing"
+	"time"
 )
 
 // orderScene is what the two seats show; zero terms show nothing.
@@ -92,5 +94,54 @@ func TestSeatHandedOn(t *testing.T) {
 		if err := g.ReadOrder(2, "default", &got); err != nil || got.Term != term || len(got.Exclusions) != int(term) {
 			t.Fatalf("order %+v, %v, want term %d", got, err, term)
 		}
+	}
+}
+
+// A lease that is being replaced whenever it is read might fence the order: so
+// the order does not count. docs/model/lease.pml found this.
+func TestNoOrderWithoutBothLeases(t *testing.T) {
+	r := newRegion(t)
+	g := newGuest(t, r, 0)
+	if err := r.Host(0).WriteOrder(0, sampleOrder(2)); err != nil {
+		t.Fatal(err)
+	}
+	var o Order
+	if err := g.ReadOrder(0, "default", &o); err != nil {
+		t.Fatalf("without any lease: %v", err)
+	}
+	// The other seat's lease has new versions all the time, and never a whole record.
+	c := leaseCell(hostArea(r.mem, 1))
+	c.fill(0, []byte{1, 2, 3, 4, 5, 6, 7, 8})
+	c.fill(1, []byte{1, 2, 3, 4, 5, 6, 7, 8})
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for v := uint64(10); ; v++ {
+			store(c.mem, cellVersionOff, v)
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	}()
+	defer func() { close(stop); <-stopped }()
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		o = Order{}
+		err := g.ReadOrder(0, "default", &o)
+		if errors.Is(err, ErrTorn) {
+			if o.Term != 0 {
+				t.Errorf("it was copied out all the same: %+v", o)
+			}
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The versions were twice the same: the seat is damaged, and does not count.
+		if time.Now().After(deadline) {
+			t.Fatal("the lease was never found torn, or the order counted although it was")
+		}
+		runtime.Gosched()
 	}
 }
