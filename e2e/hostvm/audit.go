@@ -1,6 +1,7 @@
 package hostvm
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"fmt"
@@ -10,7 +11,7 @@ import (
 
 const auditFile = "/var/log/audit/audit.log"
 
-// Mark is a place in the audit log.
+// Mark is a place in the audit log; "" is its beginning.
 type Mark string
 
 // Record is a line of the audit log (auparse(5)).
@@ -39,7 +40,7 @@ func (h *Host) AppArmor(ctx context.Context, since Mark) ([]Record, error) {
 	if _, err := h.Mark(ctx); err != nil {
 		return nil, err
 	}
-	out, err := h.Run(ctx, fmt.Sprintf(`sed -n '/%s/,$p' %s | grep apparmor= || true`, since, auditFile))
+	out, err := h.Run(ctx, fmt.Sprintf(`sed -n '/%s/,$p' %s | grep apparmor= || true`, cmp.Or(since, "^"), auditFile))
 	if err != nil {
 		return nil, err
 	}

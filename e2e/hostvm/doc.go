@@ -7,7 +7,7 @@
 //	h, err := hostvm.Boot(ctx, kit, image, hostvm.Options{Name: "host", Files: []hostvm.File{{Source: "../../build/deb/guardring_…_amd64.deb", Name: "guardring.deb"}}})
 //	defer h.Close()
 //	mark, err := h.Mark(ctx)                           // a place in the audit log
-//	out, err := h.Run(ctx, "apt-get install -y /kit/guardring.deb")   // a shell script; not code 0: *vmtest.ExitError
+//	out, err := h.Run(ctx, "dpkg -i /kit/guardring.deb")   // a shell script; not code 0: *vmtest.ExitError
 //	r, err := h.Sh(ctx, "guardring doctor")            // with its exit code, standard output and standard error
 //	err = h.Put(ctx, "/etc/guardring/gateways.d/x.yaml", text, 0o644); text, err = h.Get(ctx, "/etc/os-release")
 //	err = h.Await(ctx, "the coordinator acts", "guardring status | grep -q acting")
@@ -20,6 +20,12 @@
 // package e2e/namespace. Tor is installed and does not run.
 //
 // Scripts run as root by sh -e, several at once if wanted; the end of a context ends the shell (not what it has left in the background).
+//
+// The tests of this package share one host, in states that main_test.go names: a test that is added there begins with
+//
+//	h, ctx := host(t, installed)
+//
+// and finds the host as it was when the packages had just been installed, whatever others have done to it.
 //
 // Without a guest system a machine inside can be exercised by its QEMU's qtest socket: e2e/hostvm/bell does it.
 //

@@ -8,19 +8,19 @@ import (
 	"log"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
+	"guardring/e2e/binaries"
 	"guardring/e2e/namespace"
+	"guardring/e2e/rig"
 	"guardring/e2e/vmtest"
 )
 
 // programs are in every host's /kit, under their package's last name.
-var programs = []string{"guardring/e2e/hostvm/trespass"}
+var programs = []string{"guardring/e2e/hostvm/bell", "guardring/e2e/hostvm/trespass"}
 
 // What all tests share: what guests are made of, and one host, which is booted once.
 var (
@@ -47,13 +47,7 @@ func start(m *testing.M) int {
 		log.Print(err)
 		return 1
 	}
-	interrupted := make(chan os.Signal, 1)
-	signal.Notify(interrupted, syscall.SIGINT, syscall.SIGTERM)
-	go func() {
-		log.Printf("%v: ending the host", <-interrupted)
-		end()
-		os.Exit(1)
-	}()
+	rig.OnInterrupt(end)
 	return m.Run()
 }
 
@@ -71,12 +65,15 @@ func prepare(ctx context.Context) (err error) {
 	if work, err = os.MkdirTemp("/tmp", "hostvm-"); err != nil {
 		return err
 	}
+	build := map[string]string{}
 	for _, p := range programs {
-		cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(work, filepath.Base(p)), p)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("build %s: %w: %s", p, err, out)
-		}
+		build[filepath.Join(work, filepath.Base(p))] = p
+	}
+	if err := binaries.Build(ctx, build); err != nil {
+		return err
+	}
+	if err := nextPackage(ctx); err != nil {
+		return err
 	}
 	kit, err = vmtest.Prepare(ctx, vmtest.Config{CacheDir: kernelCache, Log: log.Printf})
 	return err
@@ -92,17 +89,39 @@ func end() {
 	os.RemoveAll(work)
 }
 
-// States of the shared host.
+// States of the shared host. Each is made once, when a test wants it, and kept as a snapshot.
 const (
-	booted    = "booted"    // a Debian host, libvirt has looked at its QEMU
-	installed = "installed" // and our packages are installed from /kit; the guest's runs no agent
+	booted    = "booted"    // a Debian host; libvirt has looked at its QEMU
+	installed = "installed" // and our packages are installed from /kit: the host's services run; the guest's package has started nothing
+	attached  = "attached"  // and two domains are gateways and have their seats: see gateways
 )
 
-// bootLimit and caseLimit bound a boot with installation, and a test. A calm machine needs a third of both.
+// bootLimit bounds the boot, stateLimit the making of a state, caseLimit a test. A calm machine needs a third of each.
 const (
-	bootLimit = 6 * time.Minute
-	caseLimit = 4 * time.Minute
+	bootLimit  = 6 * time.Minute
+	stateLimit = 5 * time.Minute
+	caseLimit  = 5 * time.Minute
 )
+
+// state is made from another one.
+type state struct {
+	from  string
+	make  func(ctx context.Context, h *Host) error
+	saved bool
+}
+
+var states = map[string]*state{
+	booted: {make: func(ctx context.Context, h *Host) error {
+		// libvirt runs QEMU a few times to see what it can, and remembers it.
+		_, err := h.Run(ctx, "virsh domcapabilities --virttype qemu")
+		return err
+	}},
+	installed: {from: booted, make: func(ctx context.Context, h *Host) error {
+		_, err := h.Run(ctx, "dpkg -i /kit/guardring.deb /kit/guardring-guest.deb 2>&1")
+		return err
+	}},
+	attached: {from: installed, make: attach},
+}
 
 var bootOnce = sync.OnceValue(func() error {
 	ctx, cancel := context.WithTimeout(context.Background(), bootLimit)
@@ -115,50 +134,80 @@ var bootOnce = sync.OnceValue(func() error {
 		return err
 	}
 	log.Printf("the host has booted in %.1f s", shared.Booted().Seconds())
-	began := time.Now()
-	// libvirt runs QEMU a few times to see what it can, and remembers it.
-	if _, err := shared.Run(ctx, "virsh domcapabilities --virttype qemu"); err != nil {
-		return err
-	}
-	if err := shared.Save(ctx, booted); err != nil {
-		return err
-	}
-	log.Printf("libvirt knows its QEMU after %.1f s", time.Since(began).Seconds())
-	began = time.Now()
-	if _, err := shared.Run(ctx, "apt-get install -q -y /kit/guardring.deb /kit/guardring-guest.deb 2>&1"); err != nil {
-		return err
-	}
-	log.Printf("the packages are installed after %.1f s", time.Since(began).Seconds())
-	return shared.Save(ctx, installed)
+	return nil
 })
+
+// reach puts the shared host into a state.
+func reach(ctx context.Context, name string) error {
+	if err := bootOnce(); err != nil {
+		return err
+	}
+	s := states[name]
+	if s.saved {
+		return shared.Revert(ctx, name)
+	}
+	if s.from != "" {
+		if err := reach(ctx, s.from); err != nil {
+			return err
+		}
+	}
+	began := time.Now()
+	limit, cancel := context.WithTimeout(ctx, stateLimit)
+	defer cancel()
+	if err := s.make(limit, shared); err != nil {
+		return fmt.Errorf("a host that is %s: %w", name, err)
+	}
+	if err := shared.Save(ctx, name); err != nil {
+		return err
+	}
+	log.Printf("the host is %s after %.1f s", name, time.Since(began).Seconds())
+	s.saved = true
+	return nil
+}
 
 // host is the shared host in one of its states. The context bounds the test.
 func host(t *testing.T, state string) (*Host, context.Context) {
 	t.Helper()
-	if err := bootOnce(); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), caseLimit)
-	t.Cleanup(cancel)
-	if err := shared.Revert(ctx, state); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
-		if t.Failed() {
+		if t.Failed() && shared != nil {
 			r, err := shared.Sh(context.Background(), "journalctl -b --no-pager | grep -v ' audit' | tail -n 60; tail -n 20 /var/log/libvirt/qemu/*.log || true")
 			t.Logf("the host's journal ends with:\n%s%v", r.Stdout, err)
 		}
 	})
+	if err := reach(t.Context(), state); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), caseLimit)
+	t.Cleanup(cancel)
 	return shared, ctx
 }
 
-// files are the built packages, as guardring.deb and guardring-guest.deb, and the programs.
+// nextPackage builds the host's package once more, as make deb does, with another version and a program that says so: work/next/debs.
+func nextPackage(ctx context.Context) error {
+	dir := filepath.Join(work, "next")
+	script := `
+for p in guardring:host-agent guardring-guest:guest-agent; do
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X guardring/internal/version.stamp=next" -o "$BUILD/amd64/${p%:*}" "./${p#*:}"
+	ln -s "amd64/${p%:*}" "$BUILD/${p%:*}"
+done
+.ci/make-debs "$BUILD/debs" amd64`
+	cmd := exec.CommandContext(ctx, "sh", "-ec", script)
+	cmd.Dir = "../.."
+	cmd.Env = append(os.Environ(), "BUILD="+dir, "DEB_VERSION=1~next")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the next package: %w: %s", err, out)
+	}
+	return nil
+}
+
+// files are the built packages, as guardring.deb and guardring-guest.deb, the host's next one as next.deb, and the programs.
 func files() ([]File, error) {
 	var all []File
-	for _, name := range []string{"guardring", "guardring-guest"} {
-		found, err := filepath.Glob("../../build/deb/" + name + "_*_amd64.deb")
+	for name, pattern := range map[string]string{"guardring": "../../build/deb/guardring_*_amd64.deb", "guardring-guest": "../../build/deb/guardring-guest_*_amd64.deb",
+		"next": filepath.Join(work, "next/debs/guardring_*_amd64.deb")} {
+		found, err := filepath.Glob(pattern)
 		if err != nil || len(found) != 1 {
-			return nil, fmt.Errorf("the package %s: %q, %v (try: make deb)", name, found, err)
+			return nil, fmt.Errorf("package %s: %q, %v (try: make deb)", pattern, found, err)
 		}
 		all = append(all, File{Name: name + ".deb", Source: found[0]})
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guardring/apparmor"
+	"guardring/internal/killpoint"
 	"guardring/shmproto"
 	"guardring/shmproto/ivshmem"
 )
@@ -87,7 +88,7 @@ func (g *gateway) admit(fd int, from side) {
 	if !fresh {
 		proc.close()
 	}
-	g.seat(s, h, l, fresh, from, who)
+	g.seat(s, h, l, fresh, who)
 }
 
 // refuse tells the client, closes the connection and counts.
@@ -234,22 +235,30 @@ func (g *gateway) holders(from side) []int {
 }
 
 // seat stores the holder, tells it the table, and watches it.
-func (g *gateway) seat(s *seat, h *holder, l *link, fresh bool, from side, who []any) {
+func (g *gateway) seat(s *seat, h *holder, l *link, fresh bool, who []any) {
+	// Before the connection is stored: a server that finds it there greets it.
+	if err := g.region.note(s.id, handshake{underWay: true, fresh: fresh}); err != nil {
+		g.log.Error("a handshake that is cut off by this server's end will not be finished", "error", err)
+	}
 	g.storeHolder(s, h, l, fresh)
 	if fresh {
-		g.region.quiet(s.id)
 		g.watchProcess(s, h)
 	}
-	what := eventSeatTaken
-	if !fresh {
-		what = eventSeatTakenAgain
+	g.greet(s, h, l, fresh, append(who, "seat", s.id))
+}
+
+// greet counts the connection and sends it the handshake.
+func (g *gateway) greet(s *seat, h *holder, l *link, fresh bool, who []any) {
+	what := eventSeatTakenAgain
+	if fresh {
+		what = eventSeatTaken
+		g.region.quiet(s.id)
 	}
-	who = append(who, "seat", s.id)
 	g.mu.Lock()
 	g.mend()
 	// A holder that has ended by now has been settled: not counted, it leaves the
 	// seat as free as the header says.
-	if from == guestSide && s.holder == h {
+	if s.id == shmproto.GuestSeat && s.holder == h {
 		if fresh && shmproto.Renew(g.region.mapping) {
 			g.event("the gateway's part of the region was damaged, as a guest can do, and is emptied for the next holder of its seat")
 		}
@@ -261,17 +270,49 @@ func (g *gateway) seat(s *seat, h *holder, l *link, fresh bool, from side, who [
 	}
 	g.event(what, who...)
 	g.mu.Unlock()
+	g.send(s, h, l, 0)
+}
 
-	var err error
-	if e := l.with(func(fd int) { err = ivshmem.Send(fd, ivshmem.Handshake(s.id, g.region.memory, g.region.peers())) }); e != nil {
-		err = e
+// step is for tests, which end the server there.
+var step = killpoint.Here
+
+// send sends the handshake from its message number done on, and watches the
+// connection. Each message is noted when it is sent: the server can be killed at
+// any moment, and the next one goes on there. For a QEMU that was told a part reads
+// on for ever, also when the connection is closed. Killed between a message and
+// its note, the next server says it twice, and QEMU ends.
+func (g *gateway) send(s *seat, h *holder, l *link, done int) {
+	step(fmt.Sprintf("handshake-%d", done))
+	messages := ivshmem.Handshake(s.id, g.region.memory, g.region.peers())
+	for i := min(done, len(messages)); i < len(messages); i++ {
+		var err error
+		if e := l.with(func(fd int) { err = ivshmem.Send(fd, messages[i:i+1]) }); e != nil {
+			err = e
+		}
+		if err != nil {
+			g.lost(s, h, l, endHandshake)
+			return
+		}
+		_ = g.region.note(s.id, handshake{underWay: true, sent: i + 1}) // seat has said it if that fails
+		step(fmt.Sprintf("handshake-%d", i+1))
 	}
-	if err != nil {
-		g.lost(s, h, l, endHandshake)
-		return
-	}
+	_ = g.region.note(s.id, handshake{})
 	g.watchLink(s, h, l)
-	if from == guestSide {
+	if s.id == shmproto.GuestSeat {
 		g.tell()
+	}
+}
+
+// resume watches a connection that was taken over. One that the killed server had not
+// told all, it tells the rest.
+func (g *gateway) resume(s *seat, h *holder) {
+	switch n := g.region.noted(s.id); {
+	case !n.underWay:
+		g.watchLink(s, h, h.link)
+	case n.sent == 0:
+		g.greet(s, h, h.link, n.fresh, []any{"pid", h.process.pid, "uid", h.uid, "gid", h.gid, "seat", s.id})
+	default:
+		g.log.Info("handshake of the server before goes on", "seat", s.id, "pid", h.process.pid, "sent", n.sent)
+		g.send(s, h, h.link, n.sent)
 	}
 }

@@ -116,7 +116,7 @@ func (g *gateway) start() {
 		if h := s.holder; h != nil {
 			g.watchProcess(s, h)
 			if h.link != nil {
-				g.watchLink(s, h, h.link)
+				g.resume(s, h)
 			}
 		}
 	}

@@ -77,6 +77,12 @@ func serverMain() {
 	}
 	cfg := testConfig(os.Getenv("GUARDRING_TEST_RUN"), strings.Fields(os.Getenv("GUARDRING_TEST_GATEWAYS"))...)
 	cfg.Store = true
+	step = func(name string) {
+		if name == os.Getenv("GUARDRING_TEST_KILL_AT") {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	err := cfg.FromSystemd()

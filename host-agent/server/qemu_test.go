@@ -6,42 +6,25 @@ package server
 // through QEMU's qtest socket. They need qemu-system-x86_64 and nothing else.
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"net"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"guardring/e2e/qtest"
 	"guardring/shmproto"
 	"guardring/shmproto/ivshmem"
-)
-
-// Where the test puts the device's BARs, and what is in them (ivshmem
-// specification, "Device registers"; MSI-X table and pending bits are in BAR1).
-const (
-	pciSlot     = 0x10
-	barRegister = 0xe0000000
-	barMSIX     = 0xe0010000
-	barMemory   = 0xe0100000
-	ivPosition  = barRegister + 8
-	doorbell    = barRegister + 12
-	pending     = barMSIX + 0x800
-	msixCap     = 0x40
-	msixEnable  = 0x80000000
-	msixMasked  = 0xc0000000
 )
 
 // vm is a QEMU whose CPUs never run.
 type vm struct {
 	cmd    *exec.Cmd
-	qtest  net.Conn
-	answer *bufio.Reader
+	device *qtest.Device
 	stderr bytes.Buffer
 	exited chan struct{}
 }
@@ -61,7 +44,7 @@ func launch(t *testing.T, socket string) (v *vm, started bool) {
 		"-machine", "q35,accel=tcg", "-S", "-nodefaults", "-display", "none", "-m", "32",
 		"-qtest", "unix:"+path,
 		"-chardev", "socket,path="+socket+",id=c",
-		"-device", fmt.Sprintf("ivshmem-doorbell,chardev=c,vectors=%d,addr=%#x", shmproto.Vectors, pciSlot))
+		"-device", fmt.Sprintf("ivshmem-doorbell,chardev=c,vectors=%d,addr=%#x", shmproto.Vectors, qtest.Slot))
 	v.cmd.Stderr = &v.stderr
 	v.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := v.cmd.Start(); err != nil {
@@ -74,20 +57,22 @@ func launch(t *testing.T, socket string) (v *vm, started bool) {
 	}()
 	t.Cleanup(v.kill)
 	_ = l.SetDeadline(time.Now().Add(60 * time.Second))
-	v.qtest, err = l.Accept()
+	conn, err := l.Accept()
 	if err != nil {
 		<-v.exited
 		return v, false
 	}
-	t.Cleanup(func() { _ = v.qtest.Close() })
-	v.answer = bufio.NewReader(v.qtest)
+	t.Cleanup(func() { _ = conn.Close() })
 	// QEMU opens the qtest socket before its devices: only an answer shows that
 	// the device was made.
-	if _, err := v.try("endianness"); err != nil {
-		<-v.exited
-		return v, false
+	if v.device, err = qtest.Open(conn, shmproto.Vectors); err != nil {
+		select {
+		case <-v.exited:
+			return v, false
+		case <-time.After(60 * time.Second):
+			t.Fatalf("QEMU lives, and its device does not: %v; QEMU: %s", err, &v.stderr)
+		}
 	}
-	v.setUp(t)
 	return v, true
 }
 
@@ -105,87 +90,39 @@ func (v *vm) kill() {
 	<-v.exited
 }
 
-func (v *vm) try(command string) (string, error) {
-	_ = v.qtest.SetDeadline(time.Now().Add(60 * time.Second))
-	if _, err := fmt.Fprintln(v.qtest, command); err != nil {
-		return "", err
-	}
-	line, err := v.answer.ReadString('\n')
+// is has a question to the device answered.
+func is[T any](t *testing.T, ask func() (T, error)) T {
+	t.Helper()
+	answer, err := ask()
 	if err != nil {
-		return "", err
+		t.Fatal(err)
 	}
-	rest, ok := strings.CutPrefix(strings.TrimSpace(line), "OK")
-	if !ok {
-		return "", fmt.Errorf("%s: %s", command, line)
-	}
-	return strings.TrimSpace(rest), nil
+	return answer
 }
 
-func (v *vm) do(t *testing.T, format string, args ...any) uint32 {
+func (v *vm) load(t *testing.T, offset int) uint32 {
 	t.Helper()
-	command := fmt.Sprintf(format, args...)
-	s, err := v.try(command)
+	return is(t, func() (uint32, error) { return v.device.Load(offset) })
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
 	if err != nil {
-		t.Fatalf("qtest %s: %v; QEMU: %s", command, err, &v.stderr)
-	}
-	if s == "" {
-		return 0
-	}
-	n, err := strconv.ParseUint(s, 0, 64)
-	if err != nil {
-		t.Fatalf("qtest %s: %v", command, err)
-	}
-	return uint32(n)
-}
-
-func (v *vm) config(t *testing.T, offset int, value uint32) {
-	t.Helper()
-	v.do(t, "outl 0xcf8 %#x", 1<<31|pciSlot<<11|offset)
-	v.do(t, "outl 0xcfc %#x", value)
-}
-
-// setUp does what firmware and driver do: addresses, bus master, MSI-X.
-func (v *vm) setUp(t *testing.T) {
-	t.Helper()
-	v.do(t, "outl 0xcf8 %#x", 1<<31|pciSlot<<11)
-	if id := v.do(t, "inl 0xcfc"); id != 0x11101af4 {
-		t.Fatalf("the device is %#x, want ivshmem's 1af4:1110", id)
-	}
-	v.config(t, 0x10, barRegister)
-	v.config(t, 0x14, barMSIX)
-	v.config(t, 0x18, barMemory)
-	v.config(t, 0x1c, 0)
-	v.config(t, 0x04, 6)
-	for vector := range shmproto.Vectors {
-		v.do(t, "writel %#x 0xfee00000", barMSIX+16*vector)
-		v.do(t, "writel %#x %#x", barMSIX+16*vector+8, 0x30+vector)
-		v.do(t, "writel %#x 0", barMSIX+16*vector+12)
-	}
-	v.config(t, msixCap, msixMasked)
-}
-
-// takeInterrupt waits until a vector is pending, and acknowledges it.
-func (v *vm) takeInterrupt(t *testing.T, vector int) {
-	t.Helper()
-	eventually(t, "the interrupt is pending", func() bool { return v.do(t, "readl %#x", pending)>>vector&1 == 1 })
-	v.config(t, msixCap, msixEnable)
-	v.config(t, msixCap, msixMasked)
-	if v.do(t, "readl %#x", pending) != 0 {
-		t.Fatal("the interrupt stays pending")
+		t.Fatal(err)
 	}
 }
 
 // exercise rings both ways on every vector and passes a word of memory both ways.
 func exercise(t *testing.T, v *vm, hosts ...*ivshmem.Client) {
 	t.Helper()
-	if id := v.do(t, "readl %#x", ivPosition); id != uint32(shmproto.GuestSeat) {
-		t.Fatalf("IVPosition %d, want %d", int32(id), shmproto.GuestSeat)
+	if id := is(t, v.device.Position); id != int32(shmproto.GuestSeat) {
+		t.Fatalf("IVPosition %d, want %d", id, shmproto.GuestSeat)
 	}
 	for i, h := range hosts {
 		for vector := range shmproto.Vectors {
 			e := h.Interrupt(ivshmem.Vector(vector))
 			_, _ = e.Drain()
-			v.do(t, "writel %#x %#x", doorbell, uint32(h.ID)<<16|uint32(vector))
+			must(t, v.device.Ring(int(h.ID), vector))
 			if err := e.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 				t.Fatal(err)
 			}
@@ -195,15 +132,16 @@ func exercise(t *testing.T, v *vm, hosts ...*ivshmem.Client) {
 			if err := h.Ring(shmproto.GuestSeat, ivshmem.Vector(vector)); err != nil {
 				t.Fatal(err)
 			}
-			v.takeInterrupt(t, vector)
+			must(t, v.device.AwaitPending(vector, 20*time.Second))
+			must(t, v.device.Acknowledge())
 		}
 		off := shmproto.RegionSize - 64*(i+1)
-		v.do(t, "writel %#x %#x", barMemory+off, 0xcafe0000+i)
+		must(t, v.device.Store(off, uint32(0xcafe0000+i)))
 		if got := h.Memory[off : off+4]; got[0] != byte(i) || got[3] != 0xca {
 			t.Fatalf("the host sees % x", got)
 		}
 		h.Memory[off+4]++
-		if got := v.do(t, "readl %#x", barMemory+off+4); byte(got) != h.Memory[off+4] {
+		if got := v.load(t, off+4); byte(got) != h.Memory[off+4] {
 			t.Fatalf("QEMU sees %#x", got)
 		}
 	}
@@ -218,11 +156,11 @@ func TestQEMU(t *testing.T) {
 	if g := r.gateway(t, "a"); g.Seats[2].PID != v.cmd.Process.Pid || g.Attachment != 1 {
 		t.Errorf("status %+v", g)
 	}
-	magic := other.do(t, "readl %#x", barMemory)
-	if own := v.do(t, "readl %#x", barMemory); magic != own || magic == 0 {
+	magic := other.load(t, 0)
+	if own := v.load(t, 0); magic != own || magic == 0 {
 		t.Errorf("headers begin with %#x and %#x", own, magic)
 	}
-	if other.do(t, "readl %#x", pending) != 0 || other.do(t, "readl %#x", barMemory+shmproto.RegionSize-64) != 0 {
+	if is(t, other.device.Pending) != 0 || other.load(t, shmproto.RegionSize-64) != 0 {
 		t.Error("the other gateway was rung or written")
 	}
 }
@@ -337,6 +275,34 @@ func TestQEMUStartsWhileServerRestarts(t *testing.T) {
 		t.Fatal("QEMU ended")
 	}
 	exercise(t, v, dial(t, hostSocket(run, "a")))
+}
+
+// A server that is killed while it greets QEMU: the next one finishes it, and QEMU starts.
+func TestQEMUServerKilledInAHandshake(t *testing.T) {
+	for _, at := range []string{"handshake-0", "handshake-1", "handshake-4", "handshake-9"} {
+		t.Run(at, func(t *testing.T) {
+			m, run := startSystemd(t), runDir(t)
+			t.Setenv("GUARDRING_TEST_KILL_AT", at)
+			first := m.start(t, run, "a")
+			t.Setenv("GUARDRING_TEST_KILL_AT", "")
+			done := make(chan *vm)
+			go func() {
+				defer close(done)
+				if v, ok := launch(t, guestSocket(run, "a")); ok {
+					done <- v
+				}
+			}()
+			if err := first.cmd.Wait(); err == nil {
+				t.Fatal("the server was not killed")
+			}
+			m.start(t, run, "a")
+			v, ok := <-done
+			if !ok {
+				t.Fatal("QEMU ended")
+			}
+			exercise(t, v, dial(t, hostSocket(run, "a")))
+		})
+	}
 }
 
 // Without a store a killed server takes its regions along; QEMU goes on, and the

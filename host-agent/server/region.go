@@ -19,7 +19,8 @@ import (
 //
 // The book is a second, small memfd that no client is ever given. It keeps what
 // must survive the server together with the region but must not be read back
-// from memory that a guest can write: the count of attachments.
+// from memory that a guest can write: the count of attachments, and how far the
+// handshake of each seat has come.
 type region struct {
 	memory    int
 	mapping   []byte
@@ -35,6 +36,7 @@ const (
 	bookEpochOff = 8
 	bookCountOff = 24
 	bookLen      = 32
+	bookSentOff  = 64 // a word of 8 bytes per seat
 	seals        = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
 )
 
@@ -266,6 +268,45 @@ func (r *region) setAttachment(a shmproto.Attachment) error {
 		return fmt.Errorf("book: wrote %d bytes: %v", n, err)
 	}
 	return nil
+}
+
+// handshake is how far a seat's handshake has come, as the book has it.
+type handshake struct {
+	underWay bool // false: also in the books of servers that did not note it
+	fresh    bool // the holder is new, not back with another connection
+	sent     int  // messages
+}
+
+const (
+	noteUnderWay = 1 << 16
+	noteFresh    = 1 << 17
+)
+
+// note writes down how far a seat's handshake has come.
+func (r *region) note(seat ivshmem.PeerID, h handshake) error {
+	word := uint64(h.sent)
+	if h.fresh {
+		word |= noteFresh
+	}
+	if h.underWay {
+		word |= noteUnderWay
+	}
+	var b [8]byte
+	binary.LittleEndian.PutUint64(b[:], word)
+	if n, err := unix.Pwrite(r.book, b[:], bookSentOff+8*int64(seat)); err != nil || n != len(b) {
+		return fmt.Errorf("book: wrote %d bytes: %v", n, err)
+	}
+	return nil
+}
+
+// noted reads that.
+func (r *region) noted(seat ivshmem.PeerID) handshake {
+	var b [8]byte
+	if n, err := unix.Pread(r.book, b[:], bookSentOff+8*int64(seat)); err != nil || n != len(b) {
+		return handshake{}
+	}
+	word := binary.LittleEndian.Uint64(b[:])
+	return handshake{underWay: word&noteUnderWay != 0, fresh: word&noteFresh != 0, sent: int(word & (noteUnderWay - 1))}
 }
 
 // attach counts one more connection of the guest seat: first in the book, so

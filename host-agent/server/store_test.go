@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guardring/host-agent/rundir"
+	"guardring/internal/eventfd"
 	"guardring/internal/statussock"
 	"guardring/shmproto"
 	"guardring/shmproto/ivshmem"
@@ -361,6 +362,54 @@ func TestStoredBeforeTheFirstByte(t *testing.T) {
 		t.Fatalf("after the deadline: %d bytes, %v", n, err)
 	}
 	s.says(t, "did not confirm")
+}
+
+// A server that is killed in the middle of a handshake is followed by one that goes on with it: a QEMU reads for ever from a connection that
+// is silent or closed. The client gets each message once, in order, and the device works.
+func TestKilledInAHandshake(t *testing.T) {
+	messages := len(ivshmem.Handshake(shmproto.GuestSeat, 0, make([]ivshmem.Peer, 0))) + shmproto.Seats*shmproto.Vectors
+	for sent := range messages + 1 {
+		t.Run(fmt.Sprintf("%d of %d messages sent", sent, messages), func(t *testing.T) {
+			m, run := startSystemd(t), runDir(t)
+			t.Setenv("GUARDRING_TEST_KILL_AT", fmt.Sprintf("handshake-%d", sent))
+			first := m.start(t, run, "a")
+			t.Setenv("GUARDRING_TEST_KILL_AT", "")
+			clients := make(chan *ivshmem.Client, 1)
+			go func() {
+				c, err := ivshmem.Dial(guestSocket(run, "a"), shmproto.Vectors, 20*time.Second)
+				if err != nil {
+					t.Error(err)
+				}
+				clients <- c
+			}()
+			if err := first.cmd.Wait(); err == nil {
+				t.Fatal("the server was not killed")
+			}
+			m.start(t, run, "a")
+			guest := <-clients
+			if guest == nil {
+				return
+			}
+			defer guest.Close()
+			g := status(t, run).Gateways[0]
+			if guest.ID != shmproto.GuestSeat || g.Seats[2].State != SeatConnected || g.Attachment == 0 || !g.TakenOver {
+				t.Errorf("client %d; status %+v", guest.ID, g)
+			}
+			host := dial(t, hostSocket(run, "a"))
+			if err := errors.Join(host.Ring(shmproto.GuestSeat, 0), guest.Ring(host.ID, 1)); err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range []*eventfd.Eventfd{guest.Interrupt(0), host.Interrupt(1)} {
+				if err := e.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := e.Wait(); err != nil {
+					t.Error(err)
+				}
+			}
+			wantWord(t, host, g.Attachment, true)
+		})
+	}
 }
 
 func TestIncompleteStoreIsNamedAndReplaced(t *testing.T) {
