@@ -209,13 +209,16 @@ func runnerTors(cfg config.Config, instances []config.Instance) ([]runner.Tor, e
 	return out, nil
 }
 
+// errNoTor: there is nothing to serve.
+var errNoTor = errors.New("no Tor was found on this machine")
+
 func instancesOf(cfg config.Config) ([]config.Instance, error) {
 	instances, err := cfg.Tors("/")
 	if err != nil {
 		return nil, err
 	}
 	if len(instances) == 0 {
-		return nil, hint.Wrap(errors.New("no Tor was found on this machine"), "install and start Tor, or name its control socket under instances: in the configuration")
+		return nil, hint.Wrap(errNoTor, "install and start Tor, or name its control socket under instances: in the configuration")
 	}
 	for _, in := range instances {
 		if in.Control == "" {

@@ -36,10 +36,18 @@ func leave(ctx context.Context, w io.Writer, cfg config.Config, names []string) 
 	if err != nil {
 		return err
 	}
+	// A Tor that has gone needs nothing, and must not keep the agent's package from going.
+	noTor := false
+	if len(names) == 0 {
+		_, err := instancesOf(cfg)
+		noTor = errors.Is(err, errNoTor)
+	}
 	b, err := statussock.Fetch(cfg.StatusSocket(), agentName, statusTime)
 	switch {
 	case err == nil:
 		err = dismiss(ctx, w, b, cfg, names)
+	case noTor:
+		err = nil
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		err = leaveAlone(ctx, w, picked, len(names) > 0)
 	}
@@ -52,7 +60,11 @@ func leave(ctx context.Context, w io.Writer, cfg config.Config, names []string) 
 			return err
 		}
 	}
-	err = eachSite(w, picked, include.Leave, "was not prepared; nothing to restore")
+	if noTor {
+		fmt.Fprintf(w, "%v: nothing to restore\n", errNoTor)
+	} else {
+		err = eachSite(w, picked, include.Leave, "was not prepared; nothing to restore")
+	}
 	if len(names) == 0 {
 		err = errors.Join(err, restore(ctx, w, cfg)) // the agent has let go of the device
 	}

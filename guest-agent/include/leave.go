@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 )
 
-// Leave undoes Join: the include line goes first, then the include file, then
+// Leave undoes Join, also where the torrc has gone since: the include line goes first, then the include file, then
 // the backup if the torrc is byte for byte what it was. If the user has edited
 // the torrc since, only our line goes and the backup stays. The exclusions in
 // the running Tor are the caller's to lift, before.
@@ -68,6 +68,14 @@ func (r *Result) dropDropIn(s Site) error {
 
 func (r *Result) dropBlock(s Site) error {
 	path, text, st, err := readTorrc(s)
+	if errors.Is(err, fs.ErrNotExist) {
+		for _, name := range BackupPaths(s.Torrc) {
+			if _, err := os.Lstat(name); err == nil {
+				r.next("%s is gone, and %s is what it was before join; keep it or remove it", s.Torrc, name)
+			}
+		}
+		return nil // nothing names our file
+	}
 	if err != nil {
 		return err
 	}
