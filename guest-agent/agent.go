@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -24,6 +25,7 @@ import (
 	"guardring/guest-agent/rotation"
 	"guardring/guest-agent/runner"
 	"guardring/guest-agent/torctl"
+	"guardring/internal/checkup"
 	"guardring/internal/hint"
 	"guardring/internal/statussock"
 	"guardring/shmproto"
@@ -32,6 +34,10 @@ import (
 // memoryLimit is the soft limit of the Go heap: a gateway has 256 to 512 MB in
 // all, and the agent may have 15.
 const memoryLimit = 8 << 20
+
+// leftCode is the exit code of an agent whose Tors have all left: its unit must not start
+// it again, for it would serve them anew. The unit names it.
+const leftCode = 4
 
 // runAgent is the command run. SIGUSR1 makes the members leave that LeaveFile
 // names.
@@ -46,6 +52,7 @@ func runAgent(ctx context.Context, cfg config.Config, verbose bool) error {
 		return hint.Wrap(err, "stop the other agent, or give this one another run-dir")
 	}
 	leave := make(chan string)
+	var left atomic.Bool // all of them
 	usr1 := make(chan os.Signal, 1)
 	signal.Notify(usr1, syscall.SIGUSR1)
 	defer signal.Stop(usr1)
@@ -77,6 +84,7 @@ func runAgent(ctx context.Context, cfg config.Config, verbose bool) error {
 				continue
 			}
 			if all {
+				left.Store(true)
 				close(leave)
 				return
 			}
@@ -94,8 +102,12 @@ func runAgent(ctx context.Context, cfg config.Config, verbose bool) error {
 		log.Warn("systemd was not told that the agent is ready", "error", err)
 	}
 	err = agent.Run(ctx)
+	told := ctx.Err() != nil // to stop, before all had left
 	cancel()
-	return errors.Join(err, <-served)
+	if err = errors.Join(err, <-served); err == nil && left.Load() && !told {
+		return checkup.Exit{Code: leftCode}
+	}
+	return err
 }
 
 func newLog(level slog.Level) *slog.Logger {

@@ -60,6 +60,9 @@ func leave(ctx context.Context, w io.Writer, cfg config.Config, names []string) 
 			return err
 		}
 	}
+	if len(names) == 0 && b != nil {
+		fmt.Fprintln(w, "next: its service starts it again with the machine, unless systemctl disable guardring-guest; to serve again: guardring-guest join, then systemctl start guardring-guest")
+	}
 	if noTor {
 		fmt.Fprintf(w, "%v: nothing to restore\n", errNoTor)
 	} else {

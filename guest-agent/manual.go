@@ -30,6 +30,7 @@ func manualOf(app *cli.App) manual.Program {
 			{Name: "0", Text: "all is well"},
 			{Name: "1", Text: "it failed; standard error says why and what to do. With doctor: a warning"},
 			{Name: "2", Text: "with doctor: a check has failed"},
+			{Name: "4", Text: "with run: all Tors have left (guardring-guest leave), so that its service does not start it again"},
 		},
 		SeeAlso: []string{"guardring(1)", "tor(1)"},
 		Config: manual.Config{
