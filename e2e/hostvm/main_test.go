@@ -20,7 +20,7 @@ import (
 )
 
 // programs are in every host's /kit, under their package's last name.
-var programs = []string{"guardring/e2e/hostvm/bell", "guardring/e2e/hostvm/trespass"}
+var programs = []string{"guardring/e2e/hostvm/bell", "guardring/e2e/hostvm/trespass", "guardring/e2e/hostvm/standin", "guardring/e2e/hostvm/giver"}
 
 // What all tests share: what guests are made of, and one host, which is booted once.
 var (

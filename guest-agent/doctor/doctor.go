@@ -9,6 +9,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -77,10 +78,13 @@ func (d *doctor) askAgent() {
 		d.lines.Warn(name, "systemctl start guardring-guest, or guardring-guest run", "it does not run")
 		return
 	}
-	var doc runner.Document
+	var doc struct {
+		runner.Document
+		Error string `json:"error"` // in place of a status
+	}
 	if err == nil {
 		if err = json.Unmarshal(text, &doc); err == nil && doc.PID == 0 {
-			err = errors.New("its status is none")
+			err = errors.New(cmp.Or(doc.Error, "its status is none"))
 		}
 	}
 	if err != nil {
@@ -93,7 +97,7 @@ func (d *doctor) askAgent() {
 		d.lines.Fail(name, remedy, "it cannot be asked: %v", err)
 		return
 	}
-	d.agent = &doc
+	d.agent = &doc.Document
 	d.lines.Pass(name, "it runs (process %d, since %s)", doc.PID, time.Duration(doc.Uptime*float64(time.Second)).Round(time.Second))
 	for _, f := range doc.Faults {
 		text := f.Text

@@ -380,6 +380,8 @@ func TestAgent(t *testing.T) {
 	p.expect("agent", checkup.Fail, "cannot be asked", "as root")
 	p.cfg.Status = func() ([]byte, error) { return []byte(`{}`), nil }
 	p.expect("agent", checkup.Fail, "its status is none", "restart the agent")
+	p.cfg.Status = func() ([]byte, error) { return []byte(`{"error": "the agent's loop does not answer"}`), nil }
+	p.expect("agent", checkup.Fail, "cannot be asked: the agent's loop does not answer", "restart the agent")
 
 	doc := attached(device.ByPolling)
 	doc.Faults = []runner.Complaint{{Member: "web", Text: "cookie /x: permission denied", Hint: "usermod"}}
