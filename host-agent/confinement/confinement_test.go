@@ -38,7 +38,7 @@ case $1 in
 		mv "$list.new" "$list"
 	done ;;
 -R)
-	while read -r word name rest; do
+	sort | while read -r word name rest; do # in the parser's own order
 		[ -z "$bare" ] || { echo "attempted to load a profile while confined?"; exit 243; }
 		[ "$name" != guardring ] || bare=yes # by this the parser itself is confined
 		grep -q "^$name (" "$list" || { echo "no $name"; exit 1; }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -162,14 +161,23 @@ func (s System) load(ctx context.Context, profiles []string) error {
 }
 
 // unload takes profiles out of the kernel. It needs their names only, so it does not
-// matter what the files have become.
+// matter what the files have become. The command's own profile goes last, and by a
+// parser of its own, for a parser has an order of its own: the one that the command
+// starts is confined by a part of it, and may unload nothing when that has gone.
 func (s System) unload(ctx context.Context, profiles []string) error {
-	var text strings.Builder
-	for _, p := range ownLast(profiles) {
-		fmt.Fprintf(&text, "profile %s {}\n", p)
-	}
-	if err := s.parse(ctx, text.String(), "-R"); err != nil {
-		return err
+	for _, own := range []bool{false, true} {
+		var text strings.Builder
+		for _, p := range profiles {
+			if own == (p == apparmor.CLI) {
+				fmt.Fprintf(&text, "profile %s {}\n", p)
+			}
+		}
+		if text.Len() == 0 {
+			continue
+		}
+		if err := s.parse(ctx, text.String(), "-R"); err != nil {
+			return err
+		}
 	}
 	k, err := s.Kernel()
 	if err != nil {
@@ -181,17 +189,6 @@ func (s System) unload(ctx context.Context, profiles []string) error {
 		}
 	}
 	return nil
-}
-
-// ownLast puts the command's profile last: the parser that the command starts is confined
-// by a part of it, and the kernel lets it unload nothing more when that has gone.
-func ownLast(profiles []string) []string {
-	own := func(p string) bool { return p == apparmor.CLI }
-	last := slices.DeleteFunc(slices.Clone(profiles), own)
-	if slices.ContainsFunc(profiles, own) {
-		last = append(last, apparmor.CLI)
-	}
-	return last
 }
 
 func (s System) files(profiles []string) []string {
