@@ -46,6 +46,36 @@ func TestServerReplaced(t *testing.T) {
 	noDenial(t, h, ctx)
 }
 
+// TestServerKilledInAHandshake: a server that is killed while it greets a domain's QEMU. The next one goes on with it, so the domain starts; the other
+// domain's device notices nothing.
+func TestServerKilledInAHandshake(t *testing.T) {
+	h, ctx := host(t, attached)
+	// A build with kill points, in the place where the profile and the unit want it.
+	must(t, h, ctx, "install -m 755 /kit/host-agent /usr/bin/guardring; systemctl restart guardring-server")
+	before := freeSeat(t, h, ctx)
+	for _, step := range []string{"handshake-0", "handshake-5", "handshake-9"} {
+		must(t, h, ctx, "virsh -q destroy web")
+		// The environment is that of one server only: the next one has none.
+		must(t, h, ctx, fmt.Sprintf(`d=/run/systemd/system/guardring-server.service.d; mkdir -p $d
+printf '[Service]\nEnvironment=GUARDRING_KILL_AT=%s\n' >$d/kill.conf
+systemctl daemon-reload; systemctl restart guardring-server
+rm $d/kill.conf; systemctl daemon-reload`, step))
+		doomed := awaitStatus(t, h, ctx, "the server that is to be killed", func(s serverStatus) bool { return s.Server.PID != 0 && s.Server.PID != before.Server.PID })
+		if started, err := h.Sh(ctx, "virsh -q start --paused web"); err != nil || started.Code != 0 {
+			t.Errorf("%s: the domain does not start: %v, %+v", step, err, started)
+			continue
+		}
+		now := awaitStatus(t, h, ctx, "another server, and one coordinator that acts and has a seat of each gateway", func(s serverStatus) bool {
+			return s.Server.PID != 0 && s.Server.PID != doomed.Server.PID && s.ready()
+		})
+		if was, is := before.held(former), now.held(former); is != was {
+			t.Errorf("%s: %s is %s; it was %s", step, former, is, was)
+		}
+		ringBoth(t, h, ctx)
+	}
+	noDenial(t, h, ctx)
+}
+
 // TestServerStopped: systemd 252 empties the store of a service that is stopped. The devices are dead then; the doctor says which domains must be
 // restarted, and with their restart all is well.
 func TestServerStopped(t *testing.T) {
@@ -72,13 +102,13 @@ func TestServerStopped(t *testing.T) {
 	noDenial(t, h, ctx)
 }
 
-// TestUpgrade: the package is upgraded, and installed again, while two QEMUs have their devices; the QEMUs notice nothing.
+// TestUpgrade: the package is upgraded, and the former version is installed again, while two QEMUs have their devices; the QEMUs notice nothing.
 func TestUpgrade(t *testing.T) {
 	h, ctx := host(t, attached)
 	before := awaitStatus(t, h, ctx, "both coordinators", func(s serverStatus) bool { return len(s.Coordinators) == 2 })
 	qemus := qemuPIDs(t, h, ctx)
 	version := must(t, h, ctx, "guardring version")
-	for _, deb := range []string{"/kit/next.deb", "/kit/next.deb", "/kit/guardring.deb"} {
+	for _, deb := range []string{"/kit/next.deb", "/kit/guardring.deb"} {
 		began := time.Now()
 		must(t, h, ctx, "dpkg -i "+deb+" 2>&1")
 		t.Logf("dpkg -i %s: %.1f s", deb, time.Since(began).Seconds())

@@ -32,8 +32,13 @@ func TestPackagedHost(t *testing.T) {
 	noDenial(t, h, ctx)
 
 	// After a restart of the host it all comes back by itself, the server before libvirt.
+	const bootID = "cat /proc/sys/kernel/random/boot_id"
+	before := must(t, h, ctx, bootID)
 	if err := h.Reboot(ctx); err != nil {
 		t.Fatal(err)
+	}
+	if must(t, h, ctx, bootID) == before {
+		t.Fatal("a restart, and the same boot")
 	}
 	for unit := range units {
 		must(t, h, ctx, "systemctl is-active "+unit)
@@ -88,6 +93,9 @@ func wantLines(t *testing.T, h *Host, ctx context.Context, command string, want 
 	}
 	var got []string
 	for _, l := range d.Checks {
+		if l.Name == "kvm" {
+			continue // whether a machine that is a VM itself has it is not ours
+		}
 		if l.State != "pass" && l.State != "skip" {
 			got = append(got, l.State+" "+l.Name)
 		}
