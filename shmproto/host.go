@@ -76,8 +76,14 @@ func (h *Host) Append(j Journal) {
 }
 
 // PublicationVersion returns a number that changes with every publication in the
-// slot: one load, to find out cheaply whether a read is worth while.
-func (h *Host) PublicationVersion(slot int) uint64 { return publicationCell(h.guest, slot).version() }
+// slot: two loads, to find out cheaply whether a read is worth while. The version
+// alone would not do: a late store of a former lock holder can take it back, and
+// the next publication then has the number of one that was read already.
+func (h *Host) PublicationVersion(slot int) uint64 {
+	c := publicationCell(h.guest, slot)
+	v := c.version()
+	return v*0x9e3779b97f4a7c15 + load(c.mem, c.bufferOff(v)+recordChecksumOff)
+}
 
 // ReadPublication copies the publication in a slot out, checks it and decodes it
 // into p, whose slices it uses again. Attachment, Incarnation and Seq are filled

@@ -256,6 +256,23 @@ func (c *Coordinator) applyOrigin(m *member, r *Record) {
 	c.joins = max(c.joins, r.Joined)
 }
 
+// distinctPlaces gives the members new places, in their old order, if two have the
+// same one: two coordinators wrote the ledger, and each gave it to another member.
+// The order is the same for every reader.
+func (c *Coordinator) distinctPlaces() {
+	all := slices.SortedFunc(slices.Values(c.members), (*member).comparePlace)
+	alike := false
+	for i := 1; i < len(all); i++ {
+		alike = alike || all[i].joined != 0 && all[i].joined == all[i-1].joined
+	}
+	for i, m := range all {
+		if alike && m.joined != 0 {
+			m.joined = uint64(i + 1)
+			c.joins = max(c.joins, m.joined)
+		}
+	}
+}
+
 // knownOriginals forgets originals that a ledger does not name: it was written
 // by several.
 func (c *Coordinator) knownOriginals() {

@@ -26,6 +26,8 @@ func (c *Coordinator) Restore(records []Record) error {
 			return fmt.Errorf("ledger record %d (%s): %w", i+1, records[i].Kind, err)
 		}
 	}
+	c.capClaims()
+	c.distinctPlaces()
 	c.knownOriginals()
 	// The index is built at the end, so that it need not follow each change.
 	for _, cl := range c.distinctStamps() {
@@ -37,6 +39,24 @@ func (c *Coordinator) Restore(records []Record) error {
 	}
 	c.dirty = c.dirty[:0]
 	return nil
+}
+
+// capClaims drops the claims that members have beyond what they may have: of two
+// coordinators that wrote the ledger each knew some. First goes what was left
+// longest ago, then what came last; what is still shown comes back as a newcomer's.
+func (c *Coordinator) capClaims() {
+	sooner := func(a, b *claim) int {
+		if a.live() || b.live() {
+			return cmp.Or(first(!a.live(), !b.live()), cmp.Compare(b.stamp.Counter, a.stamp.Counter))
+		}
+		return cmp.Or(a.left.Compare(b.left), cmp.Compare(a.stamp.Counter, b.stamp.Counter))
+	}
+	for _, m := range c.members {
+		for len(m.claims) > c.cfg.MaxClaims {
+			drop := slices.MinFunc(m.claims, sooner)
+			m.claims = slices.DeleteFunc(m.claims, func(cl *claim) bool { return cl == drop })
+		}
+	}
 }
 
 // distinctStamps returns all claims in the order of their stamps, after giving
