@@ -495,18 +495,17 @@ func (p *proc) step(e Event) {
 
 // gate is one gateway: a region, a Tor, and the present agent.
 type gate struct {
-	w      *failover
-	name   string
-	number int
-	mem    []byte
-	tor    *fakeTor
-	mood   mood
-	rung   [shmproto.HostSeats]bool
-	bell   bool
-	shown  map[string]string // what its agents published, by (attachment, incarnation, seq)
-	kept   map[guardstate.Fingerprint]bool
-	term   shmproto.Term // of the highest order that was obeyed
-	ghost  []word        // stores of an agent that was stopped and replaced
+	w     *failover
+	name  string
+	mem   []byte
+	tor   *fakeTor
+	mood  mood
+	rung  [shmproto.HostSeats]bool
+	bell  bool
+	shown map[string]string // what its agents published, by (attachment, incarnation, seq)
+	kept  map[guardstate.Fingerprint]bool
+	term  shmproto.Term // of the highest order that was obeyed
+	ghost []word        // stores of an agent that was stopped and replaced
 
 	guest   *shmproto.Guest
 	region  *shmproto.Region
