@@ -16,6 +16,8 @@
 //
 // What runs in the guest to carry out commands is e2e/vmtest/inside, built by Prepare with the go command.
 //
+// Options.System boots a whole system from disks instead, by the same means: e2e/hostvm stands on it.
+//
 // Trust: tests run their own guests; nothing here is hardened against them. Every QEMU dies with the test process, is ended by
 // Close, and never gets a network card that leads out of the machine.
 package vmtest
