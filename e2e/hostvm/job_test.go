@@ -16,7 +16,7 @@ import (
 func relay(n int) string { return strings.Repeat(fmt.Sprintf("%02X", n), 20) }
 
 // standinProfile is to a stand-in what libvirt's profile is to a QEMU: the server gives the seat to nothing else.
-const standinProfile = "abi <abi/3.0>,\nprofile standin flags=(attach_disconnected) { file, network unix, unix, signal, }\n"
+const standinProfile = "abi <abi/3.0>,\nprofile standin flags=(attach_disconnected) { file, network unix, unix, signal, ptrace (readby), }\n"
 
 // standIn starts a stand-in for a gateway's VM, as QEMU's user.
 func standIn(t *testing.T, h *Host, ctx context.Context, name string, relays ...int) {

@@ -31,7 +31,7 @@ func gatewayDomain(t *testing.T, h *Host, ctx context.Context, name string) stri
 }
 
 // giverProfile confines a server that hands out a file, so that the kernel asks whether the receiver may have it.
-const giverProfile = "abi <abi/3.0>,\nprofile giver flags=(attach_disconnected) { file, network unix, unix, capability, signal, }\n"
+const giverProfile = "abi <abi/3.0>,\nprofile giver flags=(attach_disconnected) { file, network unix, unix, capability, signal, ptrace (readby), }\n"
 
 // TestQEMUIsConfined: a gateway's QEMU that was taken over, under the profile that libvirt has made for it, is told by its monitor to reach for what
 // is another's. The profile denies it, or, for what this kernel does not mediate, our server does.
