@@ -33,6 +33,10 @@ type Options struct {
 	MemoryMiB int
 	// Network is a network card; nil for none. Nothing in the host configures it.
 	Network *vmtest.Network
+	// Region makes it a gateway: the socket of an ivshmem server, for a device behind an IOMMU. QEMU cannot Save such a host.
+	Region string
+	// CD is an image in a CD drive, as a gateway's domain has it; "" for no drive.
+	CD string
 }
 
 // Host is a host that runs. Run, Sh, Put, Get, Await and Denials may be called by several goroutines; the others must be called when
@@ -45,12 +49,16 @@ type Host struct {
 
 // startLimit bounds a boot until commands are taken, settleLimit until systemd has started all that it should. A calm machine takes 25 s for both.
 const (
-	startLimit  = 3 * time.Minute
+	startLimit  = 6 * time.Minute
 	settleLimit = 3 * time.Minute
 )
 
 // kernelOptions: a kernel that enforces, and an audit log that loses nothing.
 const kernelOptions = "root=/dev/vda rw apparmor=1 security=apparmor audit=1 audit_backlog_limit=8192"
+
+// gatewayOptions: a gateway has no libvirt, and its own devices, all emulated, need not be kept apart by the emulated IOMMU, which takes long.
+const gatewayOptions = " iommu=pt systemd.mask=libvirtd.service systemd.mask=libvirtd.socket systemd.mask=libvirtd-ro.socket systemd.mask=libvirtd-admin.socket" +
+	" systemd.mask=libvirt-guests.service systemd.mask=virtlogd.socket systemd.mask=virtlockd.socket"
 
 // Boot boots a host and returns when systemd has started everything. The caller must Close it.
 func Boot(ctx context.Context, kit *vmtest.Kit, image Image, o Options) (*Host, error) {
@@ -77,14 +85,23 @@ func (h *Host) boot(ctx context.Context, kit *vmtest.Kit, image Image, o Options
 		return err
 	}
 	began := time.Now()
+	commandLine := kernelOptions
+	if o.Region != "" {
+		commandLine += gatewayOptions
+	}
+	drives := []string{
+		// Nothing on it outlives the host, so nothing has to reach this machine's disk.
+		"-drive", "if=none,id=root,format=qcow2,cache=unsafe,file=" + overlay, "-device", "virtio-blk-pci,drive=root,addr=0x4",
+		"-drive", "if=none,id=kit,format=raw,readonly=on,file=" + disk, "-device", "virtio-blk-pci,drive=kit,addr=0x5"}
+	if o.CD != "" {
+		drives = append(drives, "-drive", "if=none,id=cd,format=raw,readonly=on,media=cdrom,file="+o.CD,
+			"-device", "virtio-scsi-pci,addr=0x11", "-device", "scsi-cd,drive=cd,id=cd")
+	}
 	var err error
 	h.guest, err = kit.Boot(ctx, vmtest.Options{
-		Name: o.Name, MemoryMiB: o.MemoryMiB, Processors: 2, Network: o.Network, CommandLine: kernelOptions,
+		Name: o.Name, MemoryMiB: o.MemoryMiB, Processors: 2, Network: o.Network, CommandLine: commandLine,
 		System: &vmtest.System{Kernel: image.kernel(), Initrd: image.initrd(), StartLimit: startLimit},
-		QEMU: []string{
-			// Nothing on it outlives the host, so nothing has to reach this machine's disk.
-			"-drive", "if=none,id=root,format=qcow2,cache=unsafe,file=" + overlay, "-device", "virtio-blk-pci,drive=root,addr=0x4",
-			"-drive", "if=none,id=kit,format=raw,readonly=on,file=" + disk, "-device", "virtio-blk-pci,drive=kit,addr=0x5"},
+		Region: o.Region, IOMMU: o.Region != "", QEMU: drives,
 	})
 	if err != nil {
 		return err
@@ -227,6 +244,9 @@ func (h *Host) monitor(command string) error {
 	}
 	return err
 }
+
+// ChangeCD puts another image into the CD drive. Preconditions: it is not mounted.
+func (h *Host) ChangeCD(image string) error { return h.monitor("change cd " + image + " raw") }
 
 // Booted is how long the boot took, until systemd had started everything.
 func (h *Host) Booted() time.Duration { return h.booted }
