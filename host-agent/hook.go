@@ -127,6 +127,8 @@ func hookRemove(c *cli.Context) error {
 		return hint.Wrap(err, "run it as root")
 	}
 	fmt.Fprintf(c.App.Writer, "removed %s\n", path)
+	// install may have made the folder. One with another's hooks in it stays, by this error.
+	_ = os.Remove(filepath.Dir(path))
 	return nil
 }
 
