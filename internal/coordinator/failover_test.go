@@ -24,9 +24,12 @@ var (
 // found are schedules that once showed a fault: of the code, or of a rule that was
 // taken out of it. They are run first.
 var found = []uint64{
-	1898, // two members had one place in the order in which they became known, after a stopped coordinator went on
-	1019, // a publication was never read, because a late store had made its version one that was read before
-	2621, // a member had more claims than it may have, of which two coordinators had written some each
+	// A publication was never read, because a late store had made its version one that
+	// was read before; and two members had one place in the order in which they became
+	// known, after a stopped coordinator had gone on.
+	689,
+	// A member had more claims than it may have, of which two coordinators had written some each.
+	1444,
 }
 
 // TestFailover has two coordinators, each with the real election and the real core,
@@ -118,6 +121,7 @@ type failover struct {
 	now     time.Time
 	cfg     Config
 	free    bool // nothing is limited or delayed
+	next    int  // the next relay that is nobody's
 	board   []byte
 	claimed map[shmproto.Term]bool
 	books   map[shmproto.Term]*book
@@ -495,17 +499,18 @@ func (p *proc) step(e Event) {
 
 // gate is one gateway: a region, a Tor, and the present agent.
 type gate struct {
-	w     *failover
-	name  string
-	mem   []byte
-	tor   *fakeTor
-	mood  mood
-	rung  [shmproto.HostSeats]bool
-	bell  bool
-	shown map[string]string // what its agents published, by (attachment, incarnation, seq)
-	kept  map[guardstate.Fingerprint]bool
-	term  shmproto.Term // of the highest order that was obeyed
-	ghost []word        // stores of an agent that was stopped and replaced
+	w      *failover
+	name   string
+	mem    []byte
+	tor    *fakeTor
+	mood   mood
+	copied bool // its state was another's once
+	rung   [shmproto.HostSeats]bool
+	bell   bool
+	shown  map[string]string // what its agents published, by (attachment, incarnation, seq)
+	kept   map[guardstate.Fingerprint]bool
+	term   shmproto.Term // of the highest order that was obeyed
+	ghost  []word        // stores of an agent that was stopped and replaced
 
 	guest   *shmproto.Guest
 	region  *shmproto.Region
@@ -603,7 +608,17 @@ func (g *gate) repair() {
 
 // live lets circuits come and go, and guards be unlisted and listed again.
 func (g *gate) live() {
-	switch g.w.rng.IntN(3) {
+	switch g.w.rng.IntN(5) {
+	case 3: // the consensus has another guard in the place of one
+		j := g.w.rng.IntN(len(g.tor.pub.Guards))
+		g.tor.pub.Guards = append(slices.Delete(g.tor.pub.Guards, j, j+1), g.w.freshGuard())
+	case 4: // its state is another's: a clone
+		if g.w.rng.IntN(6) == 0 {
+			g.copied = true
+			clear(g.kept)
+			g.tor.pub.Guards = slices.Clone(g.w.gates[g.w.rng.IntN(len(g.w.gates))].tor.pub.Guards)
+			g.start(g.writer)
+		}
 	case 0:
 		g.tor.using = g.w.rng.IntN(4)
 	case 1:
@@ -618,8 +633,23 @@ func (g *gate) live() {
 			return
 		}
 	}
+	for f := range g.kept { // an exclusion ends when its guard has left the sample
+		if !g.samples(f) {
+			delete(g.kept, f)
+		}
+	}
 	g.tor.settle()
 	g.dirty = true
+}
+
+func (w *failover) freshGuard() shmproto.Guard {
+	w.next++
+	return shmproto.Guard{Fingerprint: fp(10_000 + w.next), Flags: shmproto.GuardListed | shmproto.GuardFiltered}
+}
+
+// samples reports whether the guard is in the gateway's sample: else an exclusion may end.
+func (g *gate) samples(f guardstate.Fingerprint) bool {
+	return slices.ContainsFunc(g.tor.pub.Guards, func(o shmproto.Guard) bool { return o.Fingerprint == f })
 }
 
 // read is loop.readOrders.
@@ -658,7 +688,9 @@ func (g *gate) read() {
 		}
 	}
 	for _, f := range o.Exclusions {
-		g.kept[f] = true
+		if g.samples(f) && !g.copied { // a guard that went with a sample and came back with another was not taken back
+			g.kept[f] = true
+		}
 	}
 }
 
@@ -767,6 +799,13 @@ func (w *failover) settle() {
 			g.tor.pub.Attachment, g.ghost = a+1, nil
 			g.tor.settle()
 			g.start(0)
+		}
+		if g.copied { // the operator has done what he was told: guardring-guest fresh
+			for j := range g.tor.pub.Guards {
+				g.tor.pub.Guards[j] = w.freshGuard()
+			}
+			clear(g.kept)
+			g.start(g.writer)
 		}
 		for j := range g.tor.pub.Guards {
 			g.tor.pub.Guards[j].Flags |= shmproto.GuardListed
