@@ -95,7 +95,7 @@ bench: build ## the figures of docs/PERFORMANCE.md
 .PHONY: e2e
 e2e: setup build deb ## scenarios on real Tors and a real QEMU
 	@# One package at a time: each private network has the same loopback addresses.
-	$(GO) test -tags e2e -count=1 -p 1 -timeout 25m ./e2e/... ./host-agent/server/... ./host-agent/domains/...
+	$(GO) test -tags e2e -count=1 -p 1 -timeout 60m ./e2e/... ./host-agent/server/... ./host-agent/domains/...
 
 .PHONY: soak
 soak: setup build ## real Tors, everything killed and stopped at random for SOAK (20m); make e2e has 3 minutes of it
