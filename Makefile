@@ -71,11 +71,7 @@ arm64: ## the memory protocol's tests on emulated arm64: its assembly differs
 
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME (3s)
-	@set -e; for p in $$($(GO) list ./...); do \
-	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
-	    echo "fuzz $$p $$f"; \
-	    $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x $$p >build/fuzz.log 2>&1 || { cat build/fuzz.log; exit 1; }; \
-	  done; done
+	@GO=$(GO) .ci/fuzz $(FUZZTIME)
 
 .PHONY: lint
 lint: ## format, vet, staticcheck, errorlint, ineffassign
