@@ -25,8 +25,10 @@ var (
 // taken out of it. They are run first.
 var found = []uint64{
 	// A publication was never read, because a late store had made its version one that
-	// was read before; and two members had one place in the order in which they became
-	// known, after a stopped coordinator had gone on.
+	// was read before.
+	29443,
+	// Two members had one place in the order in which they became known, after a
+	// stopped coordinator had gone on.
 	689,
 	// A member had more claims than it may have, of which two coordinators had written some each.
 	1444,
