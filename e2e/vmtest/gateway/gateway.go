@@ -123,7 +123,7 @@ func Boot(ctx context.Context, kit *vmtest.Kit, cfg Config) (*Gateway, error) {
 }
 
 // commandLimit bounds a command in a guest that has nothing to wait for.
-const commandLimit = 20 * time.Second
+const commandLimit = time.Minute
 
 // files are what this gateway has of its own.
 func (g *Gateway) files() []vmtest.File {
