@@ -42,7 +42,7 @@ func TestSequenceRefuses(t *testing.T) {
 		"memory twice":         {append(start[:3:3], step{-1, true}), "message 4"},
 		"unknown peer gone":    {append(start[:3:3], step{0, false}), "never announced"},
 		"we are gone":          {append(start[:3:3], step{2, false}), "our own ID"},
-		"too many own vectors": {append(start[:3:3], step{2, true}, step{2, true}, step{2, true}), "we have 2 vectors"},
+		"too many own vectors": {append(start[:3:3], step{2, true}, step{2, true}, step{2, true}, step{2, true}), "we have 2 vectors"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &sequence{want: 2, peers: make(map[PeerID]int)}
