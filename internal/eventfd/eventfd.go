@@ -276,16 +276,18 @@ func (e *Eventfd) pollable() (syscall.RawConn, error) {
 // that a hostile peer blocks; the descriptor then closes when that Ring ends.
 func (e *Eventfd) Close() error {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	if e.closed {
+		e.mu.Unlock()
 		return os.ErrClosed
 	}
 	e.closed = true
-	if e.waiter != nil {
-		_ = e.waiter.Close()
-	}
-	if e.users > 0 {
+	e.users++ // ours, until nobody waits any more
+	waiter := e.waiter
+	e.mu.Unlock()
+	defer e.release()
+	if waiter == nil {
 		return nil
 	}
-	return unix.Close(e.fd)
+	// It waits for a Wait that was woken just now, which needs the mutex.
+	return waiter.Close()
 }

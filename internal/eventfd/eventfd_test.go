@@ -5,6 +5,8 @@ import (
 	"errors"
 	"math"
 	"os"
+	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -223,5 +225,41 @@ func BenchmarkRing(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		_ = e.Ring()
+	}
+}
+
+// Close ends a Wait that a ring has just woken, and neither waits for the other: an agent that closes its doorbell while the host
+// answers its last word once never ended.
+func TestCloseWhileRung(t *testing.T) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 3000 {
+			e, err := eventfd.New()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				for err := error(nil); err == nil; {
+					_, err = e.Wait()
+				}
+			})
+			wg.Go(func() {
+				for e.Ring() == nil {
+				}
+			})
+			wg.Go(func() {
+				runtime.Gosched()
+				_ = e.Close()
+			})
+			wg.Wait()
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Fatal("Close and Wait wait for each other")
 	}
 }
