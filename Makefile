@@ -94,5 +94,5 @@ e2e: setup build deb ## scenarios on real Tors and a real QEMU
 	$(GO) test -tags e2e -count=1 -p 1 -timeout 60m ./e2e/... ./host-agent/server/... ./host-agent/domains/...
 
 .PHONY: soak
-soak: setup build ## real Tors, everything killed and stopped at random for SOAK (20m)
+soak: setup build ## real Tors, everything killed and stopped at random for SOAK (20m); make e2e has 3 minutes of it
 	$(GO) test -tags e2e -count=1 -v -timeout 12h ./e2e/soak -for $(SOAK)

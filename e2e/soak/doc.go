@@ -7,7 +7,5 @@
 //
 // A seed gives the same faults in the same order; when they strike is up to the machine.
 //
-// It is no part of make test yet: in one of 28 rounds `guardring-guest leave` was not done within 45 s, and why is not known.
-//
 // Trust: it drives the built binaries from outside; the oracle is Tor.
 package soak

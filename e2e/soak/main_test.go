@@ -18,7 +18,7 @@ import (
 )
 
 var (
-	lasts = flag.Duration("for", 0, "how long new rounds begin; 0: not at all")
+	lasts = flag.Duration("for", 3*time.Minute, "how long new rounds begin")
 	seed  = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the faults")
 )
 
@@ -31,10 +31,6 @@ var (
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
-	if flag.Parse(); *lasts == 0 {
-		log.Print("skipping: for how long? (try: make soak)")
-		return 0
-	}
 	if err := namespace.Enter(); err != nil {
 		log.Print(err)
 		return 1
