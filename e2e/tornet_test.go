@@ -6,18 +6,16 @@ package e2e
 import (
 	"context"
 	"flag"
+	"fmt"
 	"log"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"guardring/e2e/binaries"
-	"guardring/e2e/namespace"
 	"guardring/e2e/oracle"
 	"guardring/e2e/rig"
+	"guardring/e2e/testmain"
 	"guardring/e2e/tornet"
 )
 
@@ -44,53 +42,32 @@ const (
 var echo *tornet.Echo
 
 func TestMain(m *testing.M) {
-	os.Exit(run(m))
+	testmain.Main(m, testmain.Setup{
+		OwnNamespaces: true,
+		Programs:      map[string]*string{"guardring/host-agent": &hostBinary, "guardring/guest-agent": &guestBinary},
+		Begin:         begin,
+	})
 }
 
-func run(m *testing.M) (code int) {
-	if err := namespace.Enter(); err != nil {
-		log.Print(err)
-		return 1
-	}
-	starting, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-	defer cancel()
-	bin, err := os.MkdirTemp("/tmp", "bin-")
-	if err != nil {
-		log.Print(err)
-		return 1
-	}
-	defer os.RemoveAll(bin)
-	hostBinary, guestBinary = filepath.Join(bin, "guardring"), filepath.Join(bin, "guardring-guest")
-	if err := binaries.Build(starting, map[string]string{hostBinary: "guardring/host-agent", guestBinary: "guardring/guest-agent"}); err != nil {
-		log.Print(err)
-		return 1
-	}
+func begin(ctx context.Context, run *testmain.Run) (err error) {
 	// Scenarios mostly wait; four at a time keep two cores busy and no more.
 	if err := flag.Set("test.parallel", "4"); err != nil {
-		log.Print(err)
-		return 1
+		return err
 	}
-	network, err = tornet.Start(starting, tornet.Config{CacheDir: "../build/tornet-keys", Guards: 19, IPv6: []int{guardIPv6},
+	network, err = tornet.Start(ctx, tornet.Config{CacheDir: "../build/tornet-keys", Guards: 19, IPv6: []int{guardIPv6},
 		OtherPort: []int{guardOtherPort}, FamilyIDs: [][]int{{guardKeyA, guardKeyB}}, Families: [][]int{{guardListA, guardListB}},
 		Declares: map[int][]int{guardAlone: {guardListA}}, SameSubnet: [][]int{{guardKeyA, guardAlone}}, Progress: func(s string) { log.Print(s) }})
 	if err != nil {
-		log.Printf("start private Tor network: %v", err)
-		return 1
+		return fmt.Errorf("start private Tor network: %w", err)
 	}
-	defer network.Stop()
-	rig.OnInterrupt(func() {
-		rig.StopAll()
-		undoInstances()
-		network.Stop()
-		os.RemoveAll(bin)
-	})
-	echo, err = tornet.StartEcho()
-	if err != nil {
-		log.Print(err)
-		return 1
+	run.Defer(func() { network.Stop() })
+	if echo, err = tornet.StartEcho(); err != nil {
+		return err
 	}
-	defer echo.Close()
-	return m.Run()
+	run.Defer(func() { echo.Close() })
+	run.Defer(undoInstances)
+	run.Defer(rig.StopAll)
+	return nil
 }
 
 // client adds, starts and awaits a client, and removes it when the test ends.

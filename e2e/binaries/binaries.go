@@ -8,7 +8,19 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 )
+
+// Name is the file name of a package's program: for ours as the packages have it, else the package's last name.
+func Name(pkg string) string {
+	switch pkg {
+	case "guardring/host-agent":
+		return "guardring"
+	case "guardring/guest-agent":
+		return "guardring-guest"
+	}
+	return path.Base(pkg)
+}
 
 // Build builds programs: from the path of each to the package that it is made of. The Go tool's messages are in the error.
 func Build(ctx context.Context, programs map[string]string) error {

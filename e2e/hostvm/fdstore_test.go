@@ -51,7 +51,7 @@ func TestServerReplaced(t *testing.T) {
 func TestServerKilledInAHandshake(t *testing.T) {
 	h, ctx := host(t, attached)
 	// A build with kill points, in the place where the profile and the unit want it.
-	must(t, h, ctx, "install -m 755 /kit/host-agent /usr/bin/guardring; systemctl restart guardring-server")
+	must(t, h, ctx, "install -m 755 /kit/guardring /usr/bin/guardring; systemctl restart guardring-server")
 	before := freeSeat(t, h, ctx)
 	for _, step := range []string{"handshake-0", "handshake-5", "handshake-9"} {
 		must(t, h, ctx, "virsh -q destroy web")

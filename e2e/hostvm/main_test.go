@@ -13,14 +13,13 @@ import (
 	"testing"
 	"time"
 
-	"guardring/e2e/binaries"
-	"guardring/e2e/namespace"
-	"guardring/e2e/rig"
+	"guardring/e2e/testmain"
 	"guardring/e2e/vmtest"
 )
 
-// programs are in every host's /kit, under their package's last name; built with kill points.
-var programs = []string{"guardring/host-agent", "guardring/e2e/hostvm/bell", "guardring/e2e/hostvm/publish", "guardring/e2e/hostvm/trespass", "guardring/e2e/hostvm/standin", "guardring/e2e/hostvm/giver"}
+// programs are in every host's /kit, built with kill points.
+var programs = map[string]*string{"guardring/host-agent": new(string), "guardring/e2e/hostvm/bell": new(string), "guardring/e2e/hostvm/publish": new(string),
+	"guardring/e2e/hostvm/trespass": new(string), "guardring/e2e/hostvm/standin": new(string), "guardring/e2e/hostvm/giver": new(string)}
 
 // What all tests share: what guests are made of, and one host, which is booted once.
 var (
@@ -32,61 +31,39 @@ var (
 
 const kernelCache = "../../build/vm"
 
-func TestMain(m *testing.M) { os.Exit(start(m)) }
-
-func start(m *testing.M) int {
-	if os.Getuid() != 0 {
-		log.Print("skipping, the image of a host is made by root (try: make test, as root)")
-		return 0
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
-	defer cancel()
-	err := prepare(ctx)
-	defer end()
-	if err != nil {
-		log.Print(err)
-		return 1
-	}
-	rig.OnInterrupt(end)
-	return m.Run()
+func TestMain(m *testing.M) {
+	testmain.Main(m, testmain.Setup{
+		NeedsRoot:     "the image of a host is made by root",
+		Fetch:         fetchAll,
+		OwnNamespaces: true,
+		Programs:      programs,
+		Begin:         begin,
+		Limit:         10 * time.Minute,
+	})
 }
 
-func prepare(ctx context.Context) (err error) {
-	// These need the package mirror, which cannot be reached behind Enter.
+func fetchAll(ctx context.Context) (err error) {
 	if image, err = FetchImage(ctx, log.Printf); err != nil {
 		return err
 	}
-	if err := vmtest.FetchKernel(ctx, kernelCache); err != nil {
-		return err
-	}
-	if err := namespace.Enter(); err != nil {
-		return err
-	}
-	if work, err = os.MkdirTemp("/tmp", "hostvm-"); err != nil {
-		return err
-	}
-	build := map[string]string{}
-	for _, p := range programs {
-		build[filepath.Join(work, filepath.Base(p))] = p
-	}
-	if err := binaries.Build(ctx, build); err != nil {
-		return err
-	}
+	return vmtest.FetchKernel(ctx, kernelCache)
+}
+
+func begin(ctx context.Context, run *testmain.Run) (err error) {
+	work = run.Dir
 	if err := nextPackage(ctx); err != nil {
 		return err
 	}
-	kit, err = vmtest.Prepare(ctx, vmtest.Config{CacheDir: kernelCache, Log: log.Printf})
-	return err
-}
-
-func end() {
-	if shared != nil {
-		shared.Close()
+	if kit, err = vmtest.Prepare(ctx, vmtest.Config{CacheDir: kernelCache, Log: log.Printf}); err != nil {
+		return err
 	}
-	if kit != nil {
-		kit.Close()
-	}
-	os.RemoveAll(work)
+	run.Defer(func() { kit.Close() })
+	run.Defer(func() {
+		if shared != nil {
+			shared.Close()
+		}
+	})
+	return nil
 }
 
 // States of the shared host. Each is made once, when a test wants it, and kept as a snapshot.
@@ -211,8 +188,8 @@ func files() ([]File, error) {
 		}
 		all = append(all, File{Name: name + ".deb", Source: found[0]})
 	}
-	for _, p := range programs {
-		all = append(all, File{Name: filepath.Base(p), Source: filepath.Join(work, filepath.Base(p))})
+	for _, path := range programs {
+		all = append(all, File{Name: filepath.Base(*path), Source: *path})
 	}
 	return all, nil
 }

@@ -9,7 +9,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"log"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,9 +17,8 @@ import (
 	"testing"
 	"time"
 
-	"guardring/e2e/binaries"
 	"guardring/e2e/libvirtd"
-	"guardring/e2e/namespace"
+	"guardring/e2e/testmain"
 )
 
 // binary is the host's, with kill points.
@@ -29,31 +27,21 @@ var binary string
 // daemon is shared; each scenario uses names of its own.
 var daemon *libvirtd.Daemon
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	if err := namespace.Enter(); err != nil {
-		log.Print(err)
-		return 1
-	}
-	dir, err := os.MkdirTemp("/tmp", "provision-")
-	if err != nil {
-		log.Print(err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "guardring")
-	err = binaries.Build(context.Background(), map[string]string{binary: "guardring/host-agent", filepath.Join(dir, "guardring-guest"): "guardring/guest-agent"})
-	if err != nil {
-		log.Print(err)
-		return 1
-	}
-	if daemon, err = libvirtd.Start(context.Background(), dir); err != nil {
-		log.Print(err)
-		return 1
-	}
-	defer daemon.Close()
-	return m.Run()
+func TestMain(m *testing.M) {
+	testmain.Main(m, testmain.Setup{
+		NeedsRoot:     "libvirtd needs namespaces of its own",
+		OwnNamespaces: true,
+		// The agent lies beside the host's program, which puts it into gateways' images.
+		Programs: map[string]*string{"guardring/host-agent": &binary, "guardring/guest-agent": new(string)},
+		Begin: func(_ context.Context, run *testmain.Run) (err error) {
+			// libvirtd ends with its context: so not with that of Begin.
+			if daemon, err = libvirtd.Start(context.Background(), run.Dir); err != nil {
+				return err
+			}
+			run.Defer(func() { daemon.Close() })
+			return nil
+		},
+	})
 }
 
 // host is a machine with guardring: a configuration, and perhaps a server.

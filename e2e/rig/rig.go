@@ -11,14 +11,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"guardring/e2e/tornet"
@@ -69,17 +66,6 @@ func StopAll() {
 	for r := range open.rigs {
 		_ = r.stop() // as much as is possible on the way out
 	}
-}
-
-// OnInterrupt has a test binary that is interrupted (SIGINT, SIGTERM) call end, which should leave nothing behind, and then end itself.
-func OnInterrupt(end func()) {
-	interrupted := make(chan os.Signal, 1)
-	signal.Notify(interrupted, syscall.SIGINT, syscall.SIGTERM)
-	go func() {
-		log.Printf("%v: ending every process", <-interrupted)
-		end()
-		os.Exit(1)
-	}()
 }
 
 // New makes the directory of a host. The gateways are added with Add.

@@ -6,14 +6,11 @@ import (
 	"context"
 	"flag"
 	"log"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
-	"guardring/e2e/binaries"
-	"guardring/e2e/namespace"
 	"guardring/e2e/rig"
+	"guardring/e2e/testmain"
 	"guardring/e2e/tornet"
 )
 
@@ -28,44 +25,23 @@ var (
 	hostBinary, guestBinary string
 )
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) {
+	testmain.Main(m, testmain.Setup{
+		OwnNamespaces: true,
+		Programs:      map[string]*string{"guardring/host-agent": &hostBinary, "guardring/guest-agent": &guestBinary},
+		Begin:         begin,
+	})
+}
 
-func run(m *testing.M) int {
-	if err := namespace.Enter(); err != nil {
-		log.Print(err)
-		return 1
-	}
-	bin, err := os.MkdirTemp("/tmp", "bin-")
-	if err != nil {
-		log.Print(err)
-		return 1
-	}
-	end := func() {
-		rig.StopAll()
-		if network != nil {
-			network.Stop()
-		}
-		if echo != nil {
-			echo.Close()
-		}
-		os.RemoveAll(bin)
-	}
-	defer end()
-	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
-	defer cancel()
-	hostBinary, guestBinary = filepath.Join(bin, "guardring"), filepath.Join(bin, "guardring-guest")
-	if err := binaries.Build(ctx, map[string]string{hostBinary: "guardring/host-agent", guestBinary: "guardring/guest-agent"}); err != nil {
-		log.Print(err)
-		return 1
-	}
+func begin(ctx context.Context, run *testmain.Run) (err error) {
 	if network, err = tornet.Start(ctx, tornet.Config{CacheDir: "../../build/tornet-keys", Guards: 19, Progress: func(s string) { log.Print(s) }}); err != nil {
-		log.Print(err)
-		return 1
+		return err
 	}
+	run.Defer(func() { network.Stop() })
 	if echo, err = tornet.StartEcho(); err != nil {
-		log.Print(err)
-		return 1
+		return err
 	}
-	rig.OnInterrupt(end)
-	return m.Run()
+	run.Defer(func() { echo.Close() })
+	run.Defer(rig.StopAll)
+	return nil
 }

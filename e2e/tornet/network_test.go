@@ -4,7 +4,6 @@ package tornet
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,17 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"guardring/e2e/namespace"
+	"guardring/e2e/testmain"
 )
 
 // TestMain keeps the network's addresses apart from the machine's.
-func TestMain(m *testing.M) {
-	if err := namespace.Enter(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { testmain.Main(m, testmain.Setup{OwnNamespaces: true}) }
 
 // TestNetwork starts a network with everything that scenarios may ask for, and looks at it through a client.
 func TestNetwork(t *testing.T) {

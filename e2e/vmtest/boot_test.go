@@ -6,28 +6,24 @@ import (
 	"context"
 	"errors"
 	"log"
-	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"guardring/e2e/testmain"
 )
 
 // kit is shared by all tests of the package.
 var kit *Kit
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-	defer cancel()
-	var err error
-	kit, err = Prepare(ctx, Config{CacheDir: "../../build/vm", Modules: []string{"virtio_scsi", "sr_mod", "isofs"}, Log: log.Printf})
-	if err != nil {
-		log.Print(err)
-		return 1
-	}
-	defer kit.Close()
-	return m.Run()
+func TestMain(m *testing.M) {
+	testmain.Main(m, testmain.Setup{Begin: func(ctx context.Context, run *testmain.Run) (err error) {
+		kit, err = Prepare(ctx, Config{CacheDir: "../../build/vm", Modules: []string{"virtio_scsi", "sr_mod", "isofs"}, Log: log.Printf})
+		if err == nil {
+			run.Defer(func() { kit.Close() })
+		}
+		return err
+	}})
 }
 
 func boot(t *testing.T, o Options) *Guest {

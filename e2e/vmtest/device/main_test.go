@@ -7,14 +7,12 @@ package device
 import (
 	"context"
 	"log"
-	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"guardring/e2e/binaries"
-	"guardring/e2e/namespace"
 	"guardring/e2e/rig"
+	"guardring/e2e/testmain"
 	"guardring/e2e/vmtest"
 )
 
@@ -26,54 +24,25 @@ var (
 	cache                   = "../../../build/vm"
 )
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
-	defer cancel()
-	if os.Getuid() != 0 {
-		log.Print("skipping, guests need a network namespace (try: make test, as root)")
-		return 0
-	}
-	// The kernel comes from a package mirror, and behind the next line there is none.
-	if err := vmtest.FetchKernel(ctx, cache); err != nil {
-		log.Print(err)
-		return 1
-	}
-	if err := namespace.Enter(); err != nil {
-		log.Print(err)
-		return 1
-	}
-	bin, err := os.MkdirTemp("/tmp", "bin-")
-	if err != nil {
-		log.Print(err)
-		return 1
-	}
-	end := func() {
-		rig.StopAll()
-		if kit != nil {
-			kit.Close()
-		}
-		os.RemoveAll(bin)
-	}
-	defer end()
-	if err := prepare(ctx, bin); err != nil {
-		log.Print(err)
-		return 1
-	}
-	rig.OnInterrupt(end)
-	return m.Run()
+func TestMain(m *testing.M) {
+	testmain.Main(m, testmain.Setup{
+		NeedsRoot:     "guests need a network namespace",
+		Fetch:         func(ctx context.Context) error { return vmtest.FetchKernel(ctx, cache) },
+		OwnNamespaces: true,
+		Programs:      map[string]*string{"guardring/host-agent": &hostBinary, "guardring/guest-agent": &guestBinary},
+		Begin:         begin,
+	})
 }
 
-func prepare(ctx context.Context, bin string) error {
-	hostBinary, guestBinary, benchBinary = filepath.Join(bin, "guardring"), filepath.Join(bin, "guardring-guest"), filepath.Join(bin, "device.test")
-	if err := binaries.Build(ctx, map[string]string{hostBinary: "guardring/host-agent", guestBinary: "guardring/guest-agent"}); err != nil {
-		return err
-	}
+func begin(ctx context.Context, run *testmain.Run) (err error) {
+	benchBinary = filepath.Join(run.Dir, "device.test")
 	if err := binaries.BuildTests(ctx, benchBinary, "guardring/guest-agent/device"); err != nil {
 		return err
 	}
-	var err error
-	kit, err = vmtest.Prepare(ctx, vmtest.Config{CacheDir: cache, Log: log.Printf})
-	return err
+	if kit, err = vmtest.Prepare(ctx, vmtest.Config{CacheDir: cache, Log: log.Printf}); err != nil {
+		return err
+	}
+	run.Defer(func() { kit.Close() })
+	run.Defer(rig.StopAll)
+	return nil
 }

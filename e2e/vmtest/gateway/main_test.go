@@ -5,15 +5,13 @@ package gateway_test
 import (
 	"context"
 	"log"
-	"os"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
-	"guardring/e2e/binaries"
-	"guardring/e2e/namespace"
 	"guardring/e2e/rig"
+	"guardring/e2e/testmain"
 	"guardring/e2e/tornet"
 	"guardring/e2e/vmtest"
 	"guardring/e2e/vmtest/gateway"
@@ -30,67 +28,33 @@ var (
 	cache                   = "../../../build"
 )
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
-	defer cancel()
-	if os.Getuid() != 0 {
-		log.Print("skipping, guests need addresses on a loopback interface of their own (try: make test, as root)")
-		return 0
-	}
-	// The kernel comes from a package mirror, and behind the next line there is none.
-	if err := vmtest.FetchKernel(ctx, filepath.Join(cache, "vm")); err != nil {
-		log.Print(err)
-		return 1
-	}
-	if err := namespace.Enter(); err != nil {
-		log.Print(err)
-		return 1
-	}
-	end, err := begin(ctx)
-	defer end()
-	if err != nil {
-		log.Print(err)
-		return 1
-	}
-	rig.OnInterrupt(func() {
-		rig.StopAll()
-		end()
+func TestMain(m *testing.M) {
+	testmain.Main(m, testmain.Setup{
+		NeedsRoot:     "guests need addresses on a loopback interface of their own",
+		Fetch:         func(ctx context.Context) error { return vmtest.FetchKernel(ctx, filepath.Join(cache, "vm")) },
+		OwnNamespaces: true,
+		Programs: map[string]*string{"guardring/host-agent": &hostBinary, "guardring/guest-agent": &guestBinary,
+			"guardring/e2e/mayhem": &mayhemBinary, "guardring/e2e/vmtest/stopwatch": &stopwatchBinary},
+		Begin: begin,
 	})
-	return m.Run()
 }
 
-// begin starts what is shared. end ends it, whatever has been started.
-func begin(ctx context.Context) (end func(), err error) {
-	bin, err := os.MkdirTemp("/tmp", "bin-")
-	end = func() {
-		if kit != nil {
-			kit.Close()
-		}
+func begin(ctx context.Context, run *testmain.Run) (err error) {
+	run.Defer(func() {
 		if network != nil {
 			network.Stop()
 		}
-		if echo != nil {
-			echo.Close()
-		}
-		os.RemoveAll(bin)
-	}
-	if err != nil {
-		return end, err
-	}
-	hostBinary, guestBinary = filepath.Join(bin, "guardring"), filepath.Join(bin, "guardring-guest")
-	mayhemBinary, stopwatchBinary = filepath.Join(bin, "mayhem"), filepath.Join(bin, "stopwatch")
-	err = binaries.Build(ctx, map[string]string{hostBinary: "guardring/host-agent", guestBinary: "guardring/guest-agent",
-		mayhemBinary: "guardring/e2e/mayhem", stopwatchBinary: "guardring/e2e/vmtest/stopwatch"})
-	if err != nil {
-		return end, err
-	}
+	})
 	if kit, err = vmtest.Prepare(ctx, gateway.Kit(filepath.Join(cache, "vm"), log.Printf)); err != nil {
-		return end, err
+		return err
 	}
-	echo, err = tornet.StartEcho()
-	return end, err
+	run.Defer(func() { kit.Close() })
+	if echo, err = tornet.StartEcho(); err != nil {
+		return err
+	}
+	run.Defer(func() { echo.Close() })
+	run.Defer(rig.StopAll)
+	return nil
 }
 
 // startNetwork starts the private Tor network for those scenarios that need it, once.
