@@ -161,9 +161,7 @@ func writeRequest(path string, names []string) error {
 	if len(names) == 0 {
 		names = []string{everybody}
 	}
-	if b, _, err := include.ReadFile(path); err == nil {
-		names = append(strings.Fields(b), names...)
-	}
+	names = append(waiting(path), names...)
 	// We may be root, and the folder the agent's: nothing that lies there is written through.
 	fresh := path + ".new"
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -174,10 +172,31 @@ func writeRequest(path string, names []string) error {
 		return err
 	}
 	_, err = io.WriteString(f, strings.Join(names, "\n")+"\n")
+	err = errors.Join(err, f.Chmod(0o644)) // the agent reads it, whatever our umask
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(fresh, path)
+}
+
+// waiting returns the names in a request that was not taken yet. It is copied to where
+// the agent's user can read it, and we may be root: so no link is followed, and nothing
+// but names is taken.
+func waiting(path string) (names []string) {
+	there, err := os.Lstat(path)
+	if err != nil || !there.Mode().IsRegular() {
+		return nil
+	}
+	text, opened, err := include.ReadFile(path)
+	if err != nil || !os.SameFile(there, opened) {
+		return nil
+	}
+	for _, name := range strings.Fields(text) {
+		if name == everybody || shmproto.ValidName(name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // takeRequest reads and removes such a file. No file is no request: it was taken

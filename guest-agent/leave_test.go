@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -46,6 +47,45 @@ func TestLeaveRequests(t *testing.T) {
 		t.Error("an odd name was taken")
 	}
 	take(false)
+}
+
+// TestRequestCopiesNothingElse: the folder is the agent's. One that was taken over can put
+// a link there, or lines of its own; root must neither show it what lies behind the link nor
+// leave a file that the agent cannot read.
+func TestRequestCopiesNothingElse(t *testing.T) {
+	dir := t.TempDir()
+	path, secret := filepath.Join(dir, "leave"), filepath.Join(dir, "shadow")
+	if err := os.WriteFile(secret, []byte("root:secret\nweb"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Umask(syscall.Umask(0o077))
+	written := func() string {
+		t.Helper()
+		if err := writeRequest(path, []string{"mail"}); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Lstat(path)
+		if err != nil || info.Mode() != 0o644 {
+			t.Fatalf("%v, %v", info.Mode(), err)
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	if err := os.Symlink(secret, path); err != nil {
+		t.Fatal(err)
+	}
+	if got := written(); got != "mail\n" {
+		t.Errorf("behind a link: %q", got)
+	}
+	if err := os.WriteFile(path, []byte("web root:secret ../x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := written(); got != "web\nmail\n" {
+		t.Errorf("odd lines: %q", got)
+	}
 }
 
 // TestRootSignalsNobodyElse: an agent could name any process as itself.
