@@ -84,7 +84,7 @@ func (e evidence) belongsTo(uuid string) error {
 	case said == "":
 		return fmt.Errorf("it is no QEMU of libvirt: its command line has no -uuid; want domain %s", uuid)
 	case !strings.EqualFold(said, uuid):
-		return fmt.Errorf("it is domain %q; want domain %s", said, uuid)
+		return fmt.Errorf("it is domain %s; want domain %s", quoted(said), uuid)
 	}
 	if e.machine == "" {
 		return nil
@@ -96,7 +96,7 @@ func (e evidence) belongsTo(uuid string) error {
 	name = strings.ReplaceAll(strings.TrimPrefix(name, "guest="), ",,", ";") // a comma in a name
 	name, _, _ = strings.Cut(name, ",")
 	if want := machineName(name); want != e.machine && (len(e.machine) < cutMachine || !strings.HasPrefix(want, e.machine)) {
-		return fmt.Errorf("its command line names the domain %q, its cgroup the machine %q", name, e.machine)
+		return fmt.Errorf("its command line names the domain %s, its cgroup the machine %q", quoted(name), e.machine)
 	}
 	return nil
 }
@@ -125,6 +125,16 @@ func readAtMost(path string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	return b, nil
+}
+
+// quoted is what a process says of itself, fit for a log: it could be a whole command
+// line of any length.
+func quoted(said string) string {
+	const most = 64
+	if len(said) > most {
+		return fmt.Sprintf("%q... (%d bytes)", said[:most], len(said))
+	}
+	return strconv.Quote(said)
 }
 
 // argument returns what follows the option, "" if it is not there.

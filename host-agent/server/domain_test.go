@@ -92,6 +92,20 @@ func TestLongCommandLine(t *testing.T) {
 	}
 }
 
+// TestAStrangersWordsInTheLog: what a process says of itself is as long as it likes, and
+// stands in an error that is logged.
+func TestAStrangersWordsInTheLog(t *testing.T) {
+	long := strings.Repeat("x", maxEvidence/2)
+	for _, e := range []evidence{
+		{args: []string{"qemu", "-uuid", long}},
+		{args: []string{"qemu", "-uuid", ours, "-name", "guest=" + long}, machine: "a"},
+	} {
+		if err := e.belongsTo(ours); err == nil || len(err.Error()) > 300 || !strings.Contains(err.Error(), "xxx") {
+			t.Errorf("%d bytes", len(err.Error()))
+		}
+	}
+}
+
 func TestOnlyItsDomainGetsTheGuestSeat(t *testing.T) {
 	cfg := testConfig(runDir(t), "a", "b")
 	cfg.Gateways[0].Domain, cfg.Gateways[1].Domain = ours, theirs
