@@ -28,8 +28,11 @@ type gateway struct {
 	guest, host *listener // guest is nil for the lease board
 	changed     chan struct{}
 	cancel      context.CancelFunc
-	ctx         context.Context
-	work        sync.WaitGroup // all but the ringing goroutine, which a hostile peer can block
+	ctx         context.Context // ends when seats are given up
+	deafen      context.CancelFunc
+	listening   context.Context // ends before, with the sockets
+	sockets     sync.WaitGroup  // the sockets' goroutines, which give seats to who was accepted
+	work        sync.WaitGroup  // those of seats; not the ringing goroutine, which a hostile peer can block
 	closing     chan struct{}
 	socketPace  func() *rate.Limiter
 	lines       *commandLines
@@ -81,6 +84,7 @@ func newGateway(cfg *Config, gw Gateway, found map[string][]int, s *store, log *
 		},
 	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
+	g.listening, g.deafen = context.WithCancel(g.ctx)
 	for p := range regionSeats(gw.Name) {
 		g.seats = append(g.seats, &seat{id: ivshmem.PeerID(p)})
 	}
@@ -122,12 +126,12 @@ func (g *gateway) start() {
 	}
 	go g.ring()
 	if g.guest != nil {
-		g.work.Go(func() {
-			g.guest.serve(g.ctx, g.socketPace(), g.log, func(fd int) { g.admit(fd, guestSide) })
+		g.sockets.Go(func() {
+			g.guest.serve(g.listening, g.socketPace(), g.log, func(fd int) { g.admit(fd, guestSide) })
 		})
 	}
-	g.work.Go(func() {
-		g.host.serve(g.ctx, g.socketPace(), g.log, func(fd int) { g.admit(fd, hostSide) })
+	g.sockets.Go(func() {
+		g.host.serve(g.listening, g.socketPace(), g.log, func(fd int) { g.admit(fd, hostSide) })
 	})
 }
 
@@ -169,20 +173,35 @@ func (g *gateway) reconfigure(gw Gateway) error {
 	return nil
 }
 
-// close gives up sockets, connections and our part of the region. Clients go on
-// with the memory and doorbells that they have.
-func (g *gateway) close(f fate) {
-	g.cancel()
-	close(g.closing)
-	var names []string
+// stopListening closes the sockets. Who was accepted is given its seat all the same.
+// It may be called again.
+func (g *gateway) stopListening(f fate) {
+	if g.listening.Err() != nil {
+		return
+	}
+	g.deafen()
 	for _, l := range []*listener{g.guest, g.host} {
 		switch {
 		case l == nil:
 		case f == keepStored && l.stored != "":
 			l.close() // who connects now is answered by the next server
 		default:
-			names = append(names, l.stored)
 			l.remove()
+		}
+	}
+}
+
+// close gives up sockets, connections and our part of the region. Clients go on
+// with the memory and doorbells that they have.
+func (g *gateway) close(f fate) {
+	g.stopListening(f)
+	g.sockets.Wait() // no other server knows of who was accepted
+	g.cancel()
+	close(g.closing)
+	var names []string
+	for _, l := range []*listener{g.guest, g.host} {
+		if l != nil {
+			names = append(names, l.stored)
 		}
 	}
 	g.mu.Lock()

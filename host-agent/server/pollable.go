@@ -48,6 +48,16 @@ func (p *pollable) with(f func(fd int)) error {
 	return p.conn.Control(func(fd uintptr) { f(int(fd)) })
 }
 
+// duplicate returns another descriptor for the same file, which is the caller's; -1
+// if there is none.
+func (p *pollable) duplicate() int {
+	fd := -1
+	if err := p.with(func(own int) { fd, _ = unix.FcntlInt(uintptr(own), unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
+		return -1
+	}
+	return fd
+}
+
 func (p *pollable) close() { _ = p.file.Close() }
 
 // pollNow reports, without waiting, which of the events hold for fd.

@@ -102,9 +102,8 @@ func (p *process) waitFor(ctx context.Context, limit time.Duration) bool {
 		return true
 	}
 	// A duplicate, because a deadline would end other waits too.
-	fd := -1
-	err := p.pidfd.with(func(own int) { fd, _ = unix.FcntlInt(uintptr(own), unix.F_DUPFD_CLOEXEC, 0) })
-	if err != nil || fd < 0 {
+	fd := p.duplicate()
+	if fd < 0 {
 		return false
 	}
 	own, err := newPollable(fd, "pidfd")
@@ -116,6 +115,15 @@ func (p *process) waitFor(ctx context.Context, limit time.Duration) bool {
 	stop := context.AfterFunc(ctx, func() { _ = own.file.SetReadDeadline(time.Now()) })
 	defer stop()
 	return own.until(func(fd int) bool { return pollNow(fd, unix.POLLIN) != 0 }) == nil
+}
+
+// duplicate returns another descriptor for the process, which is the caller's; -1 if
+// there is none.
+func (p *process) duplicate() int {
+	if p.pidfd == nil {
+		return -1
+	}
+	return p.pidfd.duplicate()
 }
 
 func (p *process) close() {

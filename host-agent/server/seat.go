@@ -4,6 +4,8 @@ import (
 	"crypto/rand"
 	"fmt"
 
+	"golang.org/x/sys/unix"
+
 	"guardring/shmproto"
 )
 
@@ -86,7 +88,8 @@ func (g *gateway) show(err error) {
 }
 
 // storeHolder puts a holder's connection and process into the store, so that the
-// next server knows who has the seat.
+// next server knows who has the seat. The store gets duplicates, so that nobody who
+// closes one waits for the service manager, which can hang.
 func (g *gateway) storeHolder(s *seat, h *holder, l *link, fresh bool) {
 	if g.store == nil {
 		return
@@ -95,20 +98,33 @@ func (g *gateway) storeHolder(s *seat, h *holder, l *link, fresh bool) {
 	name := func(what string) string {
 		return storeName(g.name, fmt.Sprintf("seat/%d/%s/%s", s.id, what, serial))
 	}
-	l.stored = name("connection")
-	err := l.with(func(fd int) {
-		descriptors := []Descriptor{{l.stored, fd}}
-		if !fresh || h.process.pidfd == nil {
-			g.stored(g.store.put(descriptors...))
-			return
-		}
-		h.stored = name("process")
-		_ = h.process.pidfd.with(func(pidfd int) {
-			g.stored(g.store.put(append(descriptors, Descriptor{h.stored, pidfd})...))
-		})
-	})
-	if err != nil {
-		l.stored = ""
+	connection, process := Descriptor{name("connection"), l.duplicate()}, Descriptor{name("process"), -1}
+	if fresh {
+		process.FD = h.process.duplicate()
+	}
+	var all []Descriptor
+	g.mu.Lock()
+	if connection.FD >= 0 {
+		l.stored = connection.Name
+		all = append(all, connection)
+	}
+	if process.FD >= 0 {
+		h.stored = process.Name
+		all = append(all, process)
+	}
+	g.mu.Unlock()
+	g.stored(g.store.put(all...))
+	for _, d := range all {
+		_ = unix.Close(d.FD)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	// What has ended meanwhile was taken out before it was in.
+	if h.link != l {
+		g.unstore(connection.Name)
+	}
+	if s.holder != h && fresh {
+		g.unstore(process.Name)
 	}
 }
 

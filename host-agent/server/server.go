@@ -177,6 +177,9 @@ func (s *Server) stop() {
 // closeAll gives everything up, but leaves the store as it is: the next server
 // goes on with it.
 func (s *Server) closeAll() {
+	for _, g := range s.running.regions { // first: each may have somebody to give a seat to
+		g.stopListening(keepStored)
+	}
 	for _, name := range slices.Sorted(maps.Keys(s.running.regions)) {
 		s.running.regions[name].close(keepStored)
 	}

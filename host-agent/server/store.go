@@ -15,7 +15,7 @@ import (
 type store struct {
 	timeout time.Duration
 
-	mu sync.Mutex // keeps the messages of one caller together
+	mu sync.Mutex // keeps the messages of one caller together; not held while the service manager is waited for
 	fd int
 }
 
@@ -39,6 +39,14 @@ func (s *store) put(descriptors ...Descriptor) error {
 	if s == nil {
 		return nil
 	}
+	if err := s.give(descriptors); err != nil {
+		return err
+	}
+	return s.barrier()
+}
+
+// give sends them.
+func (s *store) give(descriptors []Descriptor) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, d := range descriptors {
@@ -46,7 +54,7 @@ func (s *store) put(descriptors ...Descriptor) error {
 			return fmt.Errorf("store descriptor %s: %w", d.Name, err)
 		}
 	}
-	return s.wait()
+	return nil
 }
 
 // remove takes names out of the store.
@@ -68,16 +76,9 @@ func (s *store) remove(names ...string) error {
 	return errors.Join(faults...)
 }
 
-// barrier waits until the service manager has worked off what it was sent.
+// barrier waits until the service manager has worked off what it was sent: it closes
+// the pipe's end that BARRIER=1 carries once it has seen everything before it.
 func (s *store) barrier() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.wait()
-}
-
-// wait is barrier with mu held. The service manager closes the pipe's end that
-// BARRIER=1 carries once it has seen everything before it.
-func (s *store) wait() error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("barrier: %w", err)
