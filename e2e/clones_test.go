@@ -75,11 +75,7 @@ func TestCloneGetsFreshSample(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.checkAlice()
-	log, err := os.ReadFile(p.rig.LogFile("host"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if fresh := lineWith(string(log), "fresh "+bob); fresh == "" || strings.Contains(fresh, "charged") {
+	if fresh := lineWith(p.rig.Log("host"), "fresh "+bob); fresh == "" || strings.Contains(fresh, "charged") {
 		t.Errorf("the host says of the new sample %q; bob's primaries are %v", fresh, v.Primary)
 	}
 	// Once: Tor has a new sample now.

@@ -4,22 +4,18 @@ package e2e
 
 import (
 	"encoding/json"
-	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
-	"regexp"
-	"strconv"
 	"testing"
 	"time"
 
 	"guardring/e2e/rig"
 	"guardring/e2e/tornet"
+	"guardring/e2e/usage"
 )
 
 // The agent lives in a small virtual machine, beside a Tor that may sleep for days.
 const (
-	maxResident = 15 << 10 // KiB, at its highest
+	maxResident = 15 << 20 // bytes, at its highest
 	maxWakeups  = 4        // a minute, with a dormant Tor
 )
 
@@ -70,7 +66,7 @@ func TestIdleAgentSleeps(t *testing.T) {
 		}
 		shown = s.Member("idle/default").Member != ""
 	}
-	read := func() (wakeups, switches int) {
+	read := func() (wakeups int, used usage.Usage) {
 		out, err := exec.Command(guestBinary, "status", "--config", gw.ConfigFile(), "--json").Output()
 		var doc struct {
 			Wakeups int `json:"timer_wakeups"`
@@ -81,10 +77,13 @@ func TestIdleAgentSleeps(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return doc.Wakeups, contextSwitches(t, agent.PID())
+		if used, err = usage.Of(agent.PID()); err != nil {
+			t.Fatal(err)
+		}
+		return doc.Wakeups, used
 	}
 	began := time.Now()
-	wakeups, switches := read()
+	wakeups, before := read()
 	t.Parallel() // only now: the other scenarios run while the agent sleeps, and whenever our turn comes the minute has begun
 	select {
 	case <-time.After(time.Until(began.Add(time.Minute))):
@@ -92,44 +91,12 @@ func TestIdleAgentSleeps(t *testing.T) {
 		t.Fatalf("the agent ended: %v", agent.Err())
 	}
 	window := time.Since(began)
-	wakeupsAfter, switchesAfter := read()
-	resident := statusField(t, fmt.Sprintf("/proc/%d/status", agent.PID()), "VmHWM")
-	t.Logf("in %.0f s with a dormant Tor: %d wake-ups by the agent's timer, %d switches of its threads; %d KiB resident at most", window.Seconds(), wakeupsAfter-wakeups, switchesAfter-switches, resident)
+	wakeupsAfter, after := read()
+	t.Logf("in %.0f s with a dormant Tor: %d wake-ups by the agent's timer, %d switches of its threads; %d KiB resident at most", window.Seconds(), wakeupsAfter-wakeups, after.Sleeps-before.Sleeps, after.Peak>>10)
 	if n := wakeupsAfter - wakeups; float64(n) > maxWakeups*window.Minutes() {
 		t.Errorf("%d wake-ups in %v, at most %d a minute are promised", n, window, maxWakeups)
 	}
-	if resident > maxResident {
-		t.Errorf("%d KiB resident, at most %d are promised", resident, maxResident)
+	if after.Peak > maxResident {
+		t.Errorf("%d KiB resident, at most %d are promised", after.Peak>>10, maxResident>>10)
 	}
-}
-
-// contextSwitches is how often the process's threads went to sleep by themselves.
-func contextSwitches(t *testing.T, pid int) int {
-	t.Helper()
-	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("threads of %d: %v, %v", pid, files, err)
-	}
-	n := 0
-	for _, f := range files {
-		n += statusField(t, f, "voluntary_ctxt_switches")
-	}
-	return n
-}
-
-func statusField(t *testing.T, file, key string) int {
-	t.Helper()
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := regexp.MustCompile(`(?m)^` + key + `:\s+(\d+)`).FindSubmatch(b)
-	if m == nil {
-		t.Fatalf("%s has no %s", file, key)
-	}
-	n, err := strconv.Atoi(string(m[1]))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
 }

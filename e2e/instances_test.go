@@ -198,8 +198,7 @@ func TestInstances(t *testing.T) {
 	t.Cleanup(func() {
 		if t.Failed() {
 			for _, name := range []string{"host", "all"} {
-				b, _ := os.ReadFile(r.LogFile(name))
-				t.Logf("%s says:\n%s", name, b[max(0, len(b)-6000):])
+				t.Logf("%s says:\n%s", name, r.LogEnd(name))
 			}
 		}
 		if err := r.Stop(); err != nil {

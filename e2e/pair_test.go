@@ -457,16 +457,14 @@ func (p *pair) close() {
 			p.t.Errorf("%s was reloaded %d times, the test did so %d times: somebody sent RELOAD", c.Name, got, want)
 		}
 	}
-	if b, err := os.ReadFile(p.rig.LogFile("host")); err == nil && !p.copied {
-		if m := copyNotice.Find(b); m != nil {
+	if !p.copied {
+		if m := copyNotice.FindString(p.rig.Log("host")); m != "" {
 			p.t.Errorf("the host takes somebody for a copy, and nobody is one: %s", m)
 		}
 	}
 	if p.t.Failed() {
 		for _, name := range []string{"host", "alice", "bob"} {
-			if b, err := os.ReadFile(p.rig.LogFile(name)); err == nil {
-				p.t.Logf("%s says:\n%s", name, b[max(0, len(b)-6000):])
-			}
+			p.t.Logf("%s says:\n%s", name, p.rig.LogEnd(name))
 		}
 		if p.b != nil {
 			log, _ := p.b.Log()

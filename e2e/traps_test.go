@@ -113,21 +113,12 @@ func TestUserListBeforeOurs(t *testing.T) {
 		r := s.Member(bob).Receipt
 		return r.Status == "failed" || r.Status == "refused"
 	})
-	said := p.said("bob")
+	said := p.rig.Log("bob")
 	if !strings.Contains(said, "ReachableORAddresses before") || !strings.Contains(said, "%include") {
 		t.Errorf("bob's agent does not say what is wrong and what to do:\n%s", said)
 	}
 	p.connected()
 	p.checkAlice()
-}
-
-// said is what an agent logged.
-func (p *pair) said(name string) string {
-	b, err := os.ReadFile(p.rig.LogFile(name))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return string(b)
 }
 
 // TestFascistFirewall: Tor adds the ports of FascistFirewall only while ReachableORAddresses is unset, so ours must carry them. The second

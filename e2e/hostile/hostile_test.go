@@ -77,13 +77,13 @@ func try(t *testing.T, w way) {
 	t.Logf("figures: %s (%s)", w.name, w.title)
 	for _, p := range []phase{quiet, loud} {
 		t.Logf("figures:   %-11s  %4.1f %% of a core, %5.0f wake-ups a second, %5.1f MiB, %3d descriptors, %3d lines; an order after %6s (median), %6s (worst of %d)", p.name,
-			100*p.cpu.Seconds()/p.lasted.Seconds(), float64(p.sleeps)/p.lasted.Seconds(), float64(p.resident)/(1<<20), p.descriptors, p.log,
+			100*p.CPU.Seconds()/p.lasted.Seconds(), float64(p.Sleeps)/p.lasted.Seconds(), float64(p.Resident)/(1<<20), p.Descriptors, p.log,
 			p.took[len(p.took)/2].Round(100*time.Microsecond), p.took[len(p.took)-1].Round(100*time.Microsecond), len(p.took))
 	}
 	if more := loud.log - quiet.log; more > mostLines {
 		t.Errorf("%d more lines of log", more)
 	}
-	if more := loud.resident - quiet.resident; more > mostResident {
+	if more := loud.Resident - quiet.Resident; more > mostResident {
 		t.Errorf("%d more bytes of memory", more)
 	}
 	s.comeBack()
@@ -95,7 +95,7 @@ const phaseTime = 4 * time.Second
 // phase is what was seen while the hostile gateway did one thing.
 type phase struct {
 	name string
-	usage
+	used
 	lasted time.Duration
 	took   []time.Duration // from a publication to its order, sorted
 }
@@ -110,9 +110,9 @@ func (s *scene) measure(name string) phase {
 	}
 	// The same time for both, so that shares of it can be compared.
 	time.Sleep(time.Until(began.Add(phaseTime)))
-	p.usage, p.lasted = s.use(), time.Since(began)
-	p.cpu -= before.cpu
-	p.sleeps -= before.sleeps
+	p.used, p.lasted = s.use(), time.Since(began)
+	p.CPU -= before.CPU
+	p.Sleeps -= before.Sleeps
 	p.log -= before.log
 	slices.Sort(p.took)
 	return p

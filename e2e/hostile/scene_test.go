@@ -48,7 +48,7 @@ func newScene(t *testing.T) *scene {
 	s := &scene{t: t, rig: r, honest: map[string]*impostor.Impostor{}, last: map[string]uint64{}}
 	t.Cleanup(func() {
 		if t.Failed() {
-			log := read(t, r.LogFile("host"))
+			log := r.Log("host")
 			t.Logf("the host says:\n%s", log[max(0, len(log)-60000):])
 		}
 		if err := r.Stop(); err != nil {
@@ -88,7 +88,7 @@ func (s *scene) socket(name string) string {
 // start has the hostile gateway do something until it is killed, and returns when it has begun.
 func (s *scene) start(args ...string) *tornet.Process {
 	s.t.Helper()
-	begun := func() int { return strings.Count(read(s.t, s.rig.LogFile("mayhem")), "begun") }
+	begun := func() int { return strings.Count(s.rig.Log("mayhem"), "begun") }
 	p, err := s.rig.Start("mayhem", nil, mayhemBinary, append([]string{"-socket", s.socket(hostile)}, args...)...)
 	if err != nil {
 		s.t.Fatal(err)
@@ -96,7 +96,7 @@ func (s *scene) start(args ...string) *tornet.Process {
 	s.started++
 	for tick := time.Tick(5 * time.Millisecond); begun() < s.started; <-tick {
 		if !p.Running() {
-			s.t.Fatalf("mayhem %v has ended: %s", args, read(s.t, s.rig.LogFile("mayhem")))
+			s.t.Fatalf("mayhem %v has ended: %s", args, s.rig.Log("mayhem"))
 		}
 	}
 	return p

@@ -141,6 +141,21 @@ func (g *Gateway) ConfigFile() string { return filepath.Join(g.dir(), "guest.yam
 // LogFile is what a process of the rig said; name is host, or a gateway's.
 func (r *Rig) LogFile(name string) string { return filepath.Join(r.Dir, name+".log") }
 
+// Log is what a process of the rig has said so far, or why that is unknown.
+func (r *Rig) Log(name string) string {
+	b, err := os.ReadFile(r.LogFile(name))
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+// LogEnd is the end of Log, as much as one reads in an error message.
+func (r *Rig) LogEnd(name string) string {
+	said := r.Log(name)
+	return said[max(0, len(said)-6000):]
+}
+
 // Start runs a binary with its output in LogFile(name). env is added to ours. The rig ends it at Stop.
 func (r *Rig) Start(name string, env []string, binary string, args ...string) (*tornet.Process, error) {
 	out, err := os.OpenFile(r.LogFile(name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -182,9 +197,9 @@ func (r *Rig) AwaitActing(ctx context.Context, p *tornet.Process) error {
 		select {
 		case <-tick.C:
 		case <-p.Done():
-			return fmt.Errorf("guardring ended at start: %v: %s", p.Err(), r.tail("host"))
+			return fmt.Errorf("guardring ended at start: %v: %s", p.Err(), r.LogEnd("host"))
 		case <-ctx.Done():
-			return fmt.Errorf("guardring does not act: %w: %s", errors.Join(err, ctx.Err()), r.tail("host"))
+			return fmt.Errorf("guardring does not act: %w: %s", errors.Join(err, ctx.Err()), r.LogEnd("host"))
 		}
 	}
 }
@@ -245,15 +260,6 @@ func (r *Rig) Guardring(ctx context.Context, command string, args ...string) (st
 		return "", fmt.Errorf("guardring %s %v: %w: %s", command, args, err, stderr.Bytes())
 	}
 	return stdout.String(), nil
-}
-
-// tail is the end of a log, for error messages.
-func (r *Rig) tail(name string) string {
-	b, err := os.ReadFile(r.LogFile(name))
-	if err != nil {
-		return err.Error()
-	}
-	return string(b[max(0, len(b)-1500):])
 }
 
 // Stop ends all processes, and deletes the directory unless KEEP_TORNET is set.

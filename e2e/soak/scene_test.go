@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -57,8 +56,7 @@ func newScene(t *testing.T) *scene {
 	t.Cleanup(func() {
 		if t.Failed() {
 			for _, name := range append([]string{"server", "coordinator0", "coordinator1"}, names...) {
-				b, _ := os.ReadFile(r.LogFile(name))
-				t.Logf("%s says:\n%s", name, b[max(0, len(b)-8000):])
+				t.Logf("%s says:\n%s", name, r.LogEnd(name))
 			}
 		}
 		if err := r.Stop(); err != nil {

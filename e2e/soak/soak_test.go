@@ -13,6 +13,7 @@ import (
 
 	"guardring/e2e/oracle"
 	"guardring/e2e/tornet"
+	"guardring/e2e/usage"
 )
 
 // What a process may have more at the end than after the first round.
@@ -26,7 +27,7 @@ func TestSoak(t *testing.T) {
 	t.Logf("seed %d, for %v", *seed, *lasts)
 	s := newScene(t)
 	began := time.Now()
-	var first map[string]held
+	var first map[string]usage.Usage
 	rounds := 0
 	for ; rounds < 2 || time.Since(began) < *lasts; rounds++ {
 		s.round(rounds)
@@ -36,9 +37,9 @@ func TestSoak(t *testing.T) {
 	}
 	for who, now := range s.held() {
 		was := first[who]
-		t.Logf("figures: %s: %d descriptors (%d after the first round), %.1f MiB (%.1f), %d threads (%d)", who, now.descriptors, was.descriptors,
-			float64(now.resident)/(1<<20), float64(was.resident)/(1<<20), now.threads, was.threads)
-		if now.descriptors > was.descriptors+moreDescriptors || now.resident > was.resident+moreResident || now.threads > was.threads+moreThreads {
+		t.Logf("figures: %s: %d descriptors (%d after the first round), %.1f MiB (%.1f), %d threads (%d)", who, now.Descriptors, was.Descriptors,
+			float64(now.Resident)/(1<<20), float64(was.Resident)/(1<<20), now.Threads, was.Threads)
+		if now.Descriptors > was.Descriptors+moreDescriptors || now.Resident > was.Resident+moreResident || now.Threads > was.Threads+moreThreads {
 			t.Errorf("%s leaks: %+v, after the first round %+v", who, now, was)
 		}
 	}
@@ -107,46 +108,23 @@ func (s *scene) round(n int) {
 	s.t.Logf("round %d: %s gave up a guard of %s; faults for %.0f s, right %.1f s after the join", n, mover, other, struck.Seconds(), time.Since(began).Seconds())
 }
 
-// held is what a process holds.
-type held struct {
-	descriptors, threads int
-	resident             int64
-}
-
-func (s *scene) held() map[string]held {
+// held is what each process holds.
+func (s *scene) held() map[string]usage.Usage {
 	s.t.Helper()
-	all := map[string]held{"server": s.look(s.server), "coordinator 0": s.look(s.coordinators[0]), "coordinator 1": s.look(s.coordinators[1])}
+	all := map[string]usage.Usage{"server": s.look(s.server), "coordinator 0": s.look(s.coordinators[0]), "coordinator 1": s.look(s.coordinators[1])}
 	for _, name := range names {
 		all["agent of "+name] = s.look(s.gateways[name].agent)
 	}
 	return all
 }
 
-func (s *scene) look(p *tornet.Process) (h held) {
+func (s *scene) look(p *tornet.Process) usage.Usage {
 	s.t.Helper()
-	proc := fmt.Sprintf("/proc/%d/", p.PID())
-	open, err := os.ReadDir(proc + "fd")
+	u, err := usage.Of(p.PID())
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	status, err := os.ReadFile(proc + "status")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	h.descriptors = len(open)
-	for _, line := range strings.Split(string(status), "\n") {
-		switch name, value, _ := strings.Cut(line, ":"); name {
-		case "VmRSS":
-			_, err = fmt.Sscan(value, &h.resident)
-			h.resident <<= 10
-		case "Threads":
-			_, err = fmt.Sscan(value, &h.threads)
-		}
-		if err != nil {
-			s.t.Fatal(err)
-		}
-	}
-	return h
+	return u
 }
 
 // consistent has the journal decided again, and the ledger read, by the commands that an operator has.

@@ -4,10 +4,7 @@ package gateway_test
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +14,7 @@ import (
 	"guardring/e2e/oracle"
 	"guardring/e2e/outcome"
 	"guardring/e2e/rig"
+	"guardring/e2e/usage"
 	"guardring/e2e/vmtest"
 )
 
@@ -196,42 +194,33 @@ func (s *scene) ringsFast(g *vmtest.Guest) {
 	times, wakes := map[string]int64{}, map[string]int64{}
 	for _, way := range []string{"spin", "ring"} {
 		stop, slowest := s.askForStatus()
-		cpu, slept, began := s.cpu(), s.sleeps(), time.Now()
+		before, began := s.used(), time.Now()
 		out, err := g.Run(s.ctx(time.Minute), "mayhem", way, strconv.Itoa(ringSeconds))
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		seconds := time.Since(began).Seconds()
-		wakes[way] = s.sleeps() - slept
+		seconds, after := time.Since(began).Seconds(), s.used()
+		wakes[way] = after.Sleeps - before.Sleeps
 		stop()
 		if times[way], err = strconv.ParseInt(strings.TrimSpace(out), 10, 64); err != nil {
 			s.t.Fatal(err)
 		}
 		s.t.Logf("figures: %s for %.1f s: %d times; the coordinator used %.1f %% of a core, woke %d times, its slowest answer took %v", way, seconds,
-			times[way], 100*(s.cpu()-cpu).Seconds()/seconds, wakes[way], slowest().Round(time.Millisecond))
+			times[way], 100*(after.CPU-before.CPU).Seconds()/seconds, wakes[way], slowest().Round(time.Millisecond))
 	}
 	if more := wakes["ring"] - wakes["spin"]; more > times["ring"]/ringsAWake {
 		s.t.Errorf("%d rings woke the coordinator %d times more than none", times["ring"], more)
 	}
 }
 
-// sleeps is how often threads of the coordinator have waited for something: what it is woken from.
-func (s *scene) sleeps() int64 {
+// used is what the coordinator has used.
+func (s *scene) used() usage.Usage {
 	s.t.Helper()
-	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", s.host.Coordinator().PID()))
-	if err != nil || len(files) == 0 {
-		s.t.Fatal(files, err)
+	u, err := usage.Of(s.host.Coordinator().PID())
+	if err != nil {
+		s.t.Fatal(err)
 	}
-	var sum int64
-	for _, f := range files {
-		var n int64
-		_, count, found := strings.Cut(read(s.t, f), "\nvoluntary_ctxt_switches:")
-		if _, err := fmt.Sscan(count, &n); !found || err != nil {
-			s.t.Fatal(f, err)
-		}
-		sum += n
-	}
-	return sum
+	return u
 }
 
 // askForStatus asks the coordinator for its status, one request after another. slowest is the longest that one took, after stop.
@@ -255,19 +244,6 @@ func (s *scene) askForStatus() (stop func(), slowest func() time.Duration) {
 	return func() { cancel(); <-done }, func() time.Duration { return longest }
 }
 
-// cpu is the processor time that the coordinator has used.
-func (s *scene) cpu() time.Duration {
-	s.t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.host.Coordinator().PID()))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-	user, _ := strconv.Atoi(f[11]) // fields 14 and 15 of proc(5), in hundredths of a second
-	system, _ := strconv.Atoi(f[12])
-	return time.Duration(user+system) * 10 * time.Millisecond
-}
-
 // randomSeconds is how long a guest fills its region with random bytes.
 const randomSeconds = 60
 
@@ -276,7 +252,7 @@ const mostLines = 200
 
 // randomBytes lets the victim fill its region with random bytes: it is quarantined and named, the others go on.
 func (s *scene) randomBytes(g *vmtest.Guest) {
-	lines := strings.Count(read(s.t, s.host.LogFile("host")), "\n")
+	lines := strings.Count(s.host.Log("host"), "\n")
 	done := make(chan error, 1)
 	go func() {
 		out, err := g.Run(s.ctx(randomSeconds*time.Second+time.Minute), "mayhem", "random", strconv.Itoa(randomSeconds))
@@ -305,7 +281,7 @@ func (s *scene) randomBytes(g *vmtest.Guest) {
 			s.t.Errorf("%s made no request meanwhile", name)
 		}
 	}
-	if said := strings.Count(read(s.t, s.host.LogFile("host")), "\n") - lines; said > mostLines {
+	if said := strings.Count(s.host.Log("host"), "\n") - lines; said > mostLines {
 		s.t.Errorf("the coordinator said %d lines meanwhile", said)
 	}
 	if !s.host.Coordinator().Running() {
@@ -343,13 +319,4 @@ func (s *scene) awaitStatus(what string, ok func(rig.Status) bool) rig.Status {
 	var st rig.Status
 	s.await(what, func() bool { st = s.status(); return ok(st) })
 	return st
-}
-
-func read(t *testing.T, file string) string {
-	t.Helper()
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
 }

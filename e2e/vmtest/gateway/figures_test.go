@@ -40,7 +40,7 @@ func TestFigures(t *testing.T) {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("the coordinator says:\n%s", end(host.LogFile("host")))
+			t.Logf("the coordinator says:\n%s", host.LogEnd("host"))
 		}
 		if err := host.Stop(); err != nil {
 			t.Error(err)
@@ -93,9 +93,9 @@ func TestFigures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for !strings.Contains(read(t, host.LogFile("mirror")), "mirroring") {
+	for !strings.Contains(host.Log("mirror"), "mirroring") {
 		if !mirror.Running() {
-			t.Fatal(read(t, host.LogFile("mirror")))
+			t.Fatal(host.Log("mirror"))
 		}
 	}
 	bell := times(t, run("stopwatch", "bell", strconv.Itoa(bells)))

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"guardring/e2e/tornet"
+	"guardring/e2e/usage"
 	"guardring/e2e/vmtest"
 )
 
@@ -239,13 +240,11 @@ func (g *Gateway) AgentMemory(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	for l := range strings.Lines(string(b)) {
-		if f := strings.Fields(l); len(f) == 3 && f[0] == "VmHWM:" {
-			kib, err := strconv.Atoi(f[1])
-			return kib << 10, err
-		}
+	kib, err := usage.Field(b, "VmHWM")
+	if err != nil {
+		return 0, fmt.Errorf("guest %s: process %s is no agent: %w", g.Name, g.agent, err)
 	}
-	return 0, fmt.Errorf("guest %s: process %s is no agent", g.Name, g.agent)
+	return int(kib) << 10, nil
 }
 
 // AgentLog is what the agents of this gateway have said.

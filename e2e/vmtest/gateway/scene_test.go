@@ -278,8 +278,8 @@ func (s *scene) close() {
 		s.stop()
 	}
 	if s.t.Failed() {
-		s.t.Logf("the coordinator says:\n%s", end(s.host.LogFile("host")))
-		s.t.Logf("the server says:\n%s", end(s.host.LogFile("server")))
+		s.t.Logf("the coordinator says:\n%s", s.host.LogEnd("host"))
+		s.t.Logf("the server says:\n%s", s.host.LogEnd("server"))
 		for _, name := range names {
 			if g := s.gateways[name]; g != nil {
 				s.t.Logf("the agent of %s says:\n%s", name, last(g.AgentLog(), 3000))

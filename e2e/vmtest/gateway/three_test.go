@@ -3,7 +3,6 @@
 package gateway_test
 
 import (
-	"os"
 	"testing"
 	"time"
 )
@@ -52,14 +51,6 @@ func TestMixedGateways(t *testing.T) {
 	s := open(t, all)
 	s.work(all)
 	s.pauses()
-}
-
-func end(file string) string {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return err.Error()
-	}
-	return last(string(b), 3000)
 }
 
 func last(s string, n int) string { return s[max(0, len(s)-n):] }
