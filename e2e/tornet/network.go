@@ -3,17 +3,11 @@ package tornet
 import (
 	"context"
 	"errors"
-	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 )
 
 // Config describes the network.
@@ -43,23 +37,6 @@ type Config struct {
 }
 
 const authorities = 3
-
-// Relay is one relay of the network.
-type Relay struct {
-	Tor
-	// Fingerprint is the relay identity, 40 upper-case hex digits.
-	Fingerprint string
-	// Address is the IPv4 address, Port its ORPort.
-	Address string
-	Port    int
-	// IPv6Port is its ORPort on ::1; 0 for none.
-	IPv6Port int
-	// FamilyID is the key of its family as FamilyId names it, base64; empty for none.
-	FamilyID string
-
-	config string // the torrc without addresses
-	family string // its MyFamily and FamilyId lines
-}
 
 // Network is a running private Tor network.
 type Network struct {
@@ -164,60 +141,6 @@ func (n *Network) start(ctx context.Context) error {
 	return n.awaitCaches(ctx)
 }
 
-// addresses gives node i a /16 of its own, but where SameSubnet says otherwise. Tor hands out 127.192.0.0/10 as virtual addresses, so i
-// stays below 180.
-func (n *Network) addresses(nodes int) []string {
-	first := 127
-	if n.cfg.Routable {
-		first = 10
-	}
-	out := make([]string, nodes)
-	for i := range out {
-		out[i] = fmt.Sprintf("%d.%d.0.1", first, 10+i)
-	}
-	for _, group := range n.cfg.SameSubnet {
-		for k, g := range group {
-			out[authorities+g] = fmt.Sprintf("%d.%d.%d.1", first, 10+authorities+group[0], k)
-		}
-	}
-	return out
-}
-
-// addAddresses gives the loopback interface the addresses; one that it has is no error.
-func addAddresses(ctx context.Context, addresses []string) error {
-	for _, a := range addresses {
-		if out, err := exec.CommandContext(ctx, "ip", "address", "replace", a+"/32", "dev", "lo").CombinedOutput(); err != nil {
-			return fmt.Errorf("add %s to the loopback interface: %w: %s", a, err, out)
-		}
-	}
-	return nil
-}
-
-// freePort finds a port p below the ephemeral range where p and p+1 are free on every node's address, and the following
-// ones on ::1 where that exists, so that several networks can run on one machine.
-func freePort(addresses []string) (int, error) {
-	for range 200 {
-		p := 20000 + 64*rand.IntN(190)
-		if portFree(p, addresses) {
-			return p, nil
-		}
-	}
-	return 0, errors.New("tornet: no free port on 127.0.0.0/8 between 20000 and 32160")
-}
-
-func portFree(p int, addresses []string) bool {
-	for _, address := range addresses {
-		for _, q := range []int{p, p + 1} {
-			l, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(q)))
-			if err != nil {
-				return false
-			}
-			l.Close()
-		}
-	}
-	return true
-}
-
 func startAll(ctx context.Context, relays []*Relay) error {
 	errs := make([]error, len(relays))
 	var wg sync.WaitGroup
@@ -226,111 +149,6 @@ func startAll(ctx context.Context, relays []*Relay) error {
 	}
 	wg.Wait()
 	return errors.Join(errs...)
-}
-
-// awaitConsensus waits until the first authority's consensus flags every guard Guard and every exit Exit.
-func (n *Network) awaitConsensus(ctx context.Context) error {
-	ctl := n.Authorities[0].Control()
-	ev, cancel := ctl.Events()
-	defer cancel()
-	if _, err := ctl.Do("SETEVENTS NEWCONSENSUS"); err != nil {
-		return err
-	}
-	began := time.Now()
-	for round := 1; ; round++ {
-		ns, err := ctl.Info("ns/all")
-		if err != nil {
-			return err
-		}
-		guards, exits := unflagged(ns, "Guard", n.Guards), unflagged(ns, "Exit", n.Exits)
-		n.cfg.Progress(fmt.Sprintf("consensus after %.0f s: %d of %d guards, %d of %d exits", time.Since(began).Seconds(),
-			len(n.Guards)-len(guards), len(n.Guards), len(n.Exits)-len(exits), len(n.Exits)))
-		missing := slices.Concat(guards, exits)
-		if len(missing) == 0 {
-			return nil
-		}
-		if round%republishAfter == 0 {
-			if err := n.republish(ctx, missing); err != nil {
-				return err
-			}
-		}
-		select {
-		case _, ok := <-ev:
-			if !ok {
-				return fmt.Errorf("%s ended", n.Authorities[0].Name)
-			}
-		case <-ctx.Done():
-			return fmt.Errorf("no consensus with all %d guards and %d exits (%d and %d are missing): %w", len(n.Guards), len(n.Exits), len(guards), len(exits), ctx.Err())
-		}
-	}
-}
-
-// republishAfter is the number of consensuses after which a relay that is not in them is started again.
-const republishAfter = 4
-
-// republish restarts relays. On a busy machine the one publication at a relay's start can fail, and the next one is hours away.
-func (n *Network) republish(ctx context.Context, relays []*Relay) error {
-	for _, r := range relays {
-		n.cfg.Progress("starting " + r.Name + " again, to have it published")
-		if err := r.Kill(); err != nil {
-			return err
-		}
-	}
-	return startAll(ctx, relays)
-}
-
-// unflagged are the relays that do not have the flag in a list of router statuses.
-func unflagged(ns, flag string, relays []*Relay) []*Relay {
-	flagged := map[string]bool{}
-	name := ""
-	for l := range strings.Lines(ns) {
-		switch f := strings.Fields(l); {
-		case len(f) > 1 && f[0] == "r":
-			name = f[1]
-		case len(f) > 1 && f[0] == "s":
-			flagged[name] = slices.Contains(f[1:], flag)
-		}
-	}
-	return slices.DeleteFunc(slices.Clone(relays), func(r *Relay) bool { return flagged[r.Name] })
-}
-
-// awaitCaches waits until every guard can serve the microdescriptors of all relays. A client that is refused one asks again only
-// after ten seconds or more. Tor announces their arrival to nobody, so they are counted several times a second.
-func (n *Network) awaitCaches(ctx context.Context) error {
-	began, relays := time.Now(), len(n.Authorities)+len(n.Guards)+len(n.Exits)
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for _, g := range n.Guards {
-		for {
-			all, err := g.Control().Info("md/all")
-			if err != nil {
-				return fmt.Errorf("%s: %w", g.Name, err)
-			}
-			have := strings.Count(all, "onion-key\n")
-			if have >= relays {
-				break
-			}
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				return fmt.Errorf("%s has %d of %d microdescriptors: %w", g.Name, have, relays, ctx.Err())
-			}
-		}
-	}
-	n.cfg.Progress(fmt.Sprintf("all guards have all descriptors after %.0f s", time.Since(began).Seconds()))
-	return nil
-}
-
-// Move stops a relay, gives it another ORPort, and starts it again: to the network it has a new address.
-func (n *Network) Move(ctx context.Context, r *Relay, port int) error {
-	if err := r.Stop(); err != nil {
-		return err
-	}
-	r.Port = port
-	if err := r.writeTorrc(); err != nil {
-		return err
-	}
-	return r.Start(ctx)
 }
 
 // GuardByFingerprint finds a guard; nil if it is none of ours.
@@ -377,33 +195,3 @@ func (n *Network) Stop() error {
 	}
 	return errors.Join(append(errs, os.RemoveAll(n.Dir))...)
 }
-
-// AwaitListed waits until a Tor's consensus shows the relay at its present address.
-func (r *Relay) AwaitListed(ctx context.Context, c *Client) error {
-	ctl := c.Control()
-	ev, cancel := ctl.Events()
-	defer cancel()
-	if _, err := ctl.Do("SETEVENTS NEWCONSENSUS"); err != nil {
-		return err
-	}
-	for {
-		ns, err := ctl.Info("ns/id/" + r.Fingerprint)
-		if err != nil {
-			return err
-		}
-		if strings.Contains(ns, fmt.Sprintf(" %s %d ", r.Address, r.Port)) {
-			return nil
-		}
-		select {
-		case _, ok := <-ev:
-			if !ok {
-				return fmt.Errorf("%s ended", c.Name)
-			}
-		case <-ctx.Done():
-			return fmt.Errorf("%s is not listed at %s: %w", r.Name, r.Addr(), ctx.Err())
-		}
-	}
-}
-
-// Addr is the IPv4 ORPort as address:port.
-func (r *Relay) Addr() string { return net.JoinHostPort(r.Address, strconv.Itoa(r.Port)) }

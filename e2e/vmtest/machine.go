@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"guardring/e2e/tornet"
+	"guardring/e2e/vmtest/errand"
 )
 
 // accelerator is how QEMU runs a guest's instructions.
@@ -124,7 +125,7 @@ func (g *Guest) args(ctx context.Context) []string {
 // plumbing are QEMU's arguments by which we reach into the guest. The slot is one that a libvirt domain leaves free.
 func (g *Guest) plumbing() []string {
 	args := []string{"-chardev", "socket,id=qmp,path=" + g.file("qmp"), "-mon", "chardev=qmp,mode=control", "-device", "virtio-serial-pci,id=errands,addr=0x1c",
-		"-chardev", "socket,id=errand,path=" + g.file("errand"), "-device", "virtserialport,bus=errands.0,chardev=errand,name=" + errandPort}
+		"-chardev", "socket,id=errand,path=" + g.file("errand"), "-device", "virtserialport,bus=errands.0,chardev=errand,name=" + errand.Port}
 	for i, name := range g.opts.Ports {
 		args = append(args, "-chardev", fmt.Sprintf("file,id=port%d,append=on,path=%s", i, g.file(name)),
 			"-device", fmt.Sprintf("virtserialport,bus=errands.0,chardev=port%d,name=%s", i, name))

@@ -174,7 +174,7 @@ func (g *Gateway) StartTor(ctx context.Context) error {
 	if _, err := g.Run(ctx, "sh", "-ec", `rm -f `+cookie+` /run/tor/control
 setsid tor --defaults-torrc `+defaultsTorrc+` -f /etc/tor/torrc --RunAsDaemon 0 </dev/null >/dev/virtio-ports/`+guardLog+` 2>&1 &
 until [ "$(stat -c %s `+cookie+` 2>/dev/null)" = 32 ] && [ -S /run/tor/control ]; do kill -0 $! || exit 1; sleep 0.1; done`); err != nil {
-		return fmt.Errorf("%w; its Tor says: %s", err, read(g.Tor.GuardLog()))
+		return fmt.Errorf("%w; its Tor says: %s", err, g.Port(guardLog))
 	}
 	b, err := g.ReadFile(ctx, cookie)
 	if err != nil {
@@ -249,15 +249,7 @@ func (g *Gateway) AgentMemory(ctx context.Context) (int, error) {
 
 // AgentLog is what the agents of this gateway have said.
 func (g *Gateway) AgentLog() string {
-	return read(filepath.Join(g.Dir, agentLog))
-}
-
-func read(file string) string {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return err.Error()
-	}
-	return string(b)
+	return g.Port(agentLog)
 }
 
 // Interrupts counts the interrupts that the guest's kernel got from the device through VFIO.
