@@ -172,7 +172,9 @@ func checkConfig(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := server.New(serverConfig(cfg), newLog()); err != nil {
+	s := serverConfig(cfg)
+	s.Store = false // the store is the service's, and this is not it
+	if _, err := server.New(s, newLog()); err != nil {
 		return err
 	}
 	fmt.Fprintf(c.App.Writer, "the configuration is good: policy %s, %d gateways\n", cfg.Policy, len(cfg.Gateways))

@@ -22,7 +22,7 @@ import (
 func agent(t *testing.T, arch string) string {
 	t.Helper()
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte("package main\n\nfunc main() { println(\"user: \\\"\\\"\") }\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte("package main\n\nfunc main() {}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	out := filepath.Join(dir, agentName)
@@ -50,7 +50,7 @@ func TestImage(t *testing.T) {
 		t.Errorf("%v, %v: QEMU could not read it", st.Mode(), err)
 	}
 	want := map[string][]byte{"guardring-guest.apparmor": []byte(apparmor.Guest)}
-	for name, source := range map[string]string{"guardring-guest": program, "install": "files/install", "README.txt": "files/README.txt", "guardring-guest.service": "files/guardring-guest.service"} {
+	for name, source := range map[string]string{"guardring-guest": program, "install": "files/install", "README.txt": "files/README.txt", "guardring-guest.service": "files/guardring-guest.service", "guest.yaml": "files/guest.yaml"} {
 		if want[name], err = os.ReadFile(source); err != nil {
 			t.Fatal(err)
 		}

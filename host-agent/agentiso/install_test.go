@@ -15,14 +15,14 @@ func disk(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range map[string]string{
-		"guardring-guest":          "#!/bin/sh\necho 'user: \"\"'\n",
+		"guardring-guest":          "#!/bin/sh\n",
 		"guardring-guest.apparmor": apparmor.Guest,
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"install", "guardring-guest.service"} {
+	for _, name := range []string{"install", "guardring-guest.service", "guest.yaml"} {
 		b, err := files.ReadFile("files/" + name)
 		if err != nil {
 			t.Fatal(err)
@@ -94,7 +94,7 @@ func TestInstallIntoATree(t *testing.T) {
 		"usr/local/bin/guardring-guest":              "-rwxr-xr-x #!/bin/sh",
 		"etc/systemd/system/guardring-guest.service": "-rw-r--r-- [Unit]",
 		"etc/apparmor.d/guardring-guest":             "-rw-r--r-- # Profile of \"guardring-guest run\"",
-		"etc/guardring/guest.yaml":                   "-rw-r--r-- user: debian-tor\n",
+		"etc/guardring/guest.yaml":                   "-rw-r--r-- # guardring-guest: configuration",
 	} {
 		if !strings.HasPrefix(first[path], want) {
 			t.Errorf("%s: %.60q, want %q", path, first[path], want)
@@ -123,6 +123,34 @@ func TestInstallIntoATree(t *testing.T) {
 	}
 	if third := in(t, root); len(third) != len(before)+1 || !strings.HasSuffix(third["etc/guardring/guest.yaml"], " mine") {
 		t.Errorf("after removal: %q", third)
+	}
+}
+
+// TestRemoveLeavesNothing: a configuration that nobody has changed goes, too, and so does what the agent's unit has made.
+func TestRemoveLeavesNothing(t *testing.T) {
+	d, root := disk(t), tree(t, withTor)
+	folders := func() string {
+		out, err := exec.Command("find", root, "-path", "*guardring*", "-printf", "%P\n").CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return string(out)
+	}
+	if out, err := install(t, d, "--root", root); err != nil {
+		t.Fatalf("%v, %s", err, out)
+	}
+	state := filepath.Join(root, "var/lib/guardring-guest")
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := install(t, d, "--remove", "--root", root, "--dry-run"); err != nil || !strings.Contains(folders(), "guest.yaml") || !strings.Contains(folders(), "lib/guardring-guest") {
+		t.Errorf("--dry-run: %v, %s", err, out)
+	}
+	if out, err := install(t, d, "--remove", "--root", root); err != nil || !strings.HasSuffix(out, "\nremoved\n") {
+		t.Errorf("%v, %s", err, out)
+	}
+	if left := folders(); left != "" {
+		t.Errorf("left:\n%s", left)
 	}
 }
 
@@ -185,7 +213,7 @@ func TestInstallWithAnAgentThatDoesNotRun(t *testing.T) {
 	if out, err := install(t, d, "--root", root); err != nil {
 		t.Errorf("%v, %s", err, out)
 	}
-	if text := in(t, root)["etc/guardring/guest.yaml"]; !strings.HasSuffix(text, " user: debian-tor\n") {
+	if text := in(t, root)["etc/guardring/guest.yaml"]; !strings.HasSuffix(text, "\nuser: debian-tor\n") {
 		t.Errorf("the configuration is %q", text)
 	}
 }
