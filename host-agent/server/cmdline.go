@@ -15,7 +15,7 @@ import (
 // can wait for such a file.
 const (
 	commandLineTime = 500 * time.Millisecond // a QEMU that starts has it in memory
-	maxStuck        = 8                      // readings of one gateway that wait; each holds a thread
+	maxReadings     = 8                      // of one gateway at once; one that hangs holds a thread
 )
 
 // errStuck: a command line could not be read in time.
@@ -29,15 +29,15 @@ type commandLines struct {
 	path  func(pid int) string
 	limit time.Duration
 
-	mu    sync.Mutex
-	stuck map[int]struct{} // processes that are being read
+	mu      sync.Mutex
+	reading map[int]struct{} // processes whose reading has not ended
 }
 
 func newCommandLines() *commandLines {
 	return &commandLines{
-		path:  func(pid int) string { return fmt.Sprintf("/proc/%d/cmdline", pid) },
-		limit: commandLineTime,
-		stuck: map[int]struct{}{},
+		path:    func(pid int) string { return fmt.Sprintf("/proc/%d/cmdline", pid) },
+		limit:   commandLineTime,
+		reading: map[int]struct{}{},
 	}
 }
 
@@ -45,10 +45,10 @@ func newCommandLines() *commandLines {
 // long, or did so before and has not ended yet.
 func (c *commandLines) read(ctx context.Context, pid int) ([]string, error) {
 	c.mu.Lock()
-	_, reading := c.stuck[pid]
-	full := reading || len(c.stuck) >= maxStuck
+	_, hangs := c.reading[pid]
+	full := hangs || len(c.reading) >= maxReadings
 	if !full {
-		c.stuck[pid] = struct{}{}
+		c.reading[pid] = struct{}{}
 	}
 	c.mu.Unlock()
 	if full {
@@ -62,7 +62,7 @@ func (c *commandLines) read(ctx context.Context, pid int) ([]string, error) {
 	go func() {
 		line, err := readAtMost(c.path(pid), maxEvidence)
 		c.mu.Lock()
-		delete(c.stuck, pid)
+		delete(c.reading, pid)
 		c.mu.Unlock()
 		done <- result{line, err}
 	}()
@@ -89,5 +89,5 @@ func (c *commandLines) read(ctx context.Context, pid int) ([]string, error) {
 func (c *commandLines) waiting() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.stuck)
+	return len(c.reading)
 }

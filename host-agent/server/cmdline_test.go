@@ -20,7 +20,7 @@ func hanging(t *testing.T) (c *commandLines, release func(pid int, line string))
 	c = newCommandLines()
 	c.limit = 20 * time.Millisecond
 	c.path = func(pid int) string { return filepath.Join(dir, fmt.Sprint(pid)) }
-	for pid := 1; pid <= maxStuck+2; pid++ {
+	for pid := 1; pid <= maxReadings+2; pid++ {
 		if err := unix.Mkfifo(c.path(pid), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -49,15 +49,15 @@ func TestACommandLineThatHangs(t *testing.T) {
 	}
 	// Many processes cannot take all threads.
 	c.limit = time.Millisecond
-	for pid := 2; pid <= maxStuck+2; pid++ {
+	for pid := 2; pid <= maxReadings+2; pid++ {
 		if _, err := c.read(t.Context(), pid); !errors.Is(err, errStuck) {
 			t.Errorf("%d: %v", pid, err)
 		}
 	}
-	if n := c.waiting(); n != maxStuck {
-		t.Errorf("%d readings wait, want %d", n, maxStuck)
+	if n := c.waiting(); n != maxReadings {
+		t.Errorf("%d readings wait, want %d", n, maxReadings)
 	}
-	for pid := 1; pid <= maxStuck; pid++ {
+	for pid := 1; pid <= maxReadings; pid++ {
 		release(pid, "x\x00")
 	}
 	eventually(t, "all readings have ended", func() bool { return c.waiting() == 0 })

@@ -2,7 +2,6 @@ package server
 
 import (
 	"crypto/rand"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -16,29 +15,17 @@ import (
 )
 
 // region is a gateway's shared memory and doorbells, or the lease board's.
-//
-// The book is a second, small memfd that no client is ever given. It keeps what
-// must survive the server together with the region but must not be read back
-// from memory that a guest can write: the count of attachments, and how far the
-// handshake of each seat has come.
 type region struct {
 	memory    int
 	mapping   []byte
-	book      int
+	book      int                  // see bookSize
 	doorbells [][]*eventfd.Eventfd // by peer, by vector
 	epoch     [16]byte
 	adopted   bool
 }
 
-const (
-	bookSize     = 4096
-	bookMagic    = "grbook1\n"
-	bookEpochOff = 8
-	bookCountOff = 24
-	bookLen      = 32
-	bookSentOff  = 64 // a word of 8 bytes per seat
-	seals        = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
-)
+// seals keep whoever holds the memory from changing its size.
+const seals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
 
 // regionSize and regionSeats tell the lease board from a gateway.
 func regionSize(name string) int {
@@ -245,70 +232,6 @@ func (r *region) header(name string) shmproto.Header {
 	return shmproto.Header{Gateway: name, RegionEpoch: r.epoch, Compatible: shmproto.FeatureEnded}
 }
 
-// attachment reads the count from the book.
-func (r *region) attachment() (shmproto.Attachment, error) {
-	var b [bookLen]byte
-	if n, err := unix.Pread(r.book, b[:], 0); err != nil || n != len(b) {
-		return 0, fmt.Errorf("book: read %d bytes: %v", n, err)
-	}
-	if string(b[:len(bookMagic)]) != bookMagic {
-		return 0, fmt.Errorf("book: begins with %q, want %q", b[:len(bookMagic)], bookMagic)
-	}
-	copy(r.epoch[:], b[bookEpochOff:])
-	return shmproto.Attachment(binary.LittleEndian.Uint64(b[bookCountOff:])), nil
-}
-
-// setAttachment writes the book.
-func (r *region) setAttachment(a shmproto.Attachment) error {
-	var b [bookLen]byte
-	copy(b[:], bookMagic)
-	copy(b[bookEpochOff:], r.epoch[:])
-	binary.LittleEndian.PutUint64(b[bookCountOff:], uint64(a))
-	if n, err := unix.Pwrite(r.book, b[:], 0); err != nil || n != len(b) {
-		return fmt.Errorf("book: wrote %d bytes: %v", n, err)
-	}
-	return nil
-}
-
-// handshake is how far a seat's handshake has come, as the book has it.
-type handshake struct {
-	underWay bool // false: also in the books of servers that did not note it
-	fresh    bool // the holder is new, not back with another connection
-	sent     int  // messages
-}
-
-const (
-	noteUnderWay = 1 << 16
-	noteFresh    = 1 << 17
-)
-
-// note writes down how far a seat's handshake has come.
-func (r *region) note(seat ivshmem.PeerID, h handshake) error {
-	word := uint64(h.sent)
-	if h.fresh {
-		word |= noteFresh
-	}
-	if h.underWay {
-		word |= noteUnderWay
-	}
-	var b [8]byte
-	binary.LittleEndian.PutUint64(b[:], word)
-	if n, err := unix.Pwrite(r.book, b[:], bookSentOff+8*int64(seat)); err != nil || n != len(b) {
-		return fmt.Errorf("book: wrote %d bytes: %v", n, err)
-	}
-	return nil
-}
-
-// noted reads that.
-func (r *region) noted(seat ivshmem.PeerID) handshake {
-	var b [8]byte
-	if n, err := unix.Pread(r.book, b[:], bookSentOff+8*int64(seat)); err != nil || n != len(b) {
-		return handshake{}
-	}
-	word := binary.LittleEndian.Uint64(b[:])
-	return handshake{underWay: word&noteUnderWay != 0, fresh: word&noteFresh != 0, sent: int(word & (noteUnderWay - 1))}
-}
-
 // attach counts one more connection of the guest seat: first in the book, so
 // that no count is given twice, then in the header.
 func (r *region) attach() (shmproto.Attachment, error) {
@@ -327,7 +250,8 @@ func (r *region) attach() (shmproto.Attachment, error) {
 // leave shows that the present attachment's holder is gone; held that it is
 // there, which after a restart the word may deny: a guest can write it.
 func (r *region) leave() error { return r.showEnded(0) }
-func (r *region) held() error  { return r.showEnded(1) }
+
+func (r *region) held() error { return r.showEnded(1) }
 
 func (r *region) showEnded(back shmproto.Attachment) error {
 	a, err := r.attachment()
