@@ -82,6 +82,7 @@ func (h *Host) Append(j Journal) {
 func (h *Host) PublicationVersion(slot int) uint64 {
 	c := publicationCell(h.guest, slot)
 	v := c.version()
+	// An odd factor that spreads neighbouring versions (2^64 by the golden ratio), so that no small difference of checksums makes up for one.
 	return v*0x9e3779b97f4a7c15 + load(c.mem, c.bufferOff(v)+recordChecksumOff)
 }
 
