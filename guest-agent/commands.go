@@ -28,7 +28,7 @@ const agentName = "the guest agent"
 func status(w io.Writer, cfg config.Config, asJSON bool) error {
 	b, err := statussock.Fetch(cfg.StatusSocket(), agentName, statusTime)
 	if err != nil {
-		return hint.Wrap(err, "start it with guardring-guest run, or set run-dir: to where it runs")
+		return hint.Wrap(err, "systemctl start guardring-guest (by hand: guardring-guest run), or set run-dir: to where it runs")
 	}
 	d, err := report.Parse(b, cfg.ShowFingerprints)
 	if err != nil {
@@ -157,7 +157,7 @@ func join(w io.Writer, cfg config.Config, names []string) error {
 		madeFolder = madeFolder || r.Folder
 		return r, err
 	}, "is prepared already")
-	if _, asked := statussock.Fetch(cfg.StatusSocket(), agentName, statusTime); madeFolder && asked == nil {
+	if _, absent := statussock.Fetch(cfg.StatusSocket(), agentName, statusTime); madeFolder && absent == nil {
 		fmt.Fprintln(w, "next: restart the agent (systemctl restart guardring-guest); its unit lets it write only where a folder was when it started")
 	}
 	return err

@@ -75,7 +75,7 @@ func (d *doctor) askAgent() {
 	const name = "agent"
 	text, err := d.cfg.Status()
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
-		d.lines.Warn(name, "systemctl start guardring-guest, or guardring-guest run", "it does not run")
+		d.lines.Warn(name, "systemctl start guardring-guest (by hand: guardring-guest run)", "it does not run")
 		return
 	}
 	var doc struct {

@@ -69,7 +69,7 @@ func judgeDocument(d Document, problem reporter) {
 	case len(d.Gateways) == 0:
 		problem(Warning, "make one: guardring gateway create or attach; or list it under gateways: in the configuration", "no gateway is configured")
 	case len(d.Members) == 0:
-		problem(Warning, "start guardring-guest run in each gateway", "no gateway has a member yet")
+		problem(Warning, "start the agent in each gateway: systemctl start guardring-guest (by hand: guardring-guest run)", "no gateway has a member yet")
 	}
 	for _, m := range d.Members {
 		judgeMember(m, problem)
