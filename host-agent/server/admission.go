@@ -130,7 +130,7 @@ func (g *gateway) identify(l *link, cred *unix.Ucred, from side) (*process, refu
 func (p *process) check(ctx context.Context, cfg Gateway, lines *commandLines) (refusal, error) {
 	if cfg.Label != "" {
 		label, err := apparmor.LabelOf("", p.pid)
-		if err == nil && (label.Profile != cfg.Label || label.Mode != "enforce") {
+		if err == nil && !enforced(label, cfg.Label) {
 			err = fmt.Errorf("confined by %q, mode %q; want %q, mode \"enforce\"", label.Profile, label.Mode, cfg.Label)
 		}
 		if err != nil {
@@ -146,6 +146,13 @@ func (p *process) check(ctx context.Context, cfg Gateway, lines *commandLines) (
 		return refusedProcess, fmt.Errorf("process %d has ended", p.pid)
 	}
 	return "", nil
+}
+
+// enforced reports whether a label is this profile's and counts: in another mode than
+// enforce the kernel denies nothing, and a process that was taken over is as free as
+// without a profile.
+func enforced(label apparmor.Label, profile string) bool {
+	return label.Mode == "enforce" && label.Profile == profile
 }
 
 // allowed applies the configuration's rule on users and groups.

@@ -47,7 +47,7 @@ func (p *process) checkDomain(ctx context.Context, uuid string, lines *commandLi
 	if err := e.confinedAs(uuid); err != nil {
 		return refusedDomain, err
 	}
-	if label.Mode == "enforce" && strings.HasPrefix(label.Profile, libvirtProfile) {
+	if enforced(label, libvirtProfile+strings.ToLower(uuid)) {
 		// The kernel's word, which the process cannot change. Its memory need not be
 		// asked, by which it could let us wait.
 		return "", nil

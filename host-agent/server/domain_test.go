@@ -4,11 +4,15 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"guardring/apparmor"
 	"guardring/host-agent/rundir"
 	"guardring/internal/statussock"
 )
@@ -56,6 +60,25 @@ func TestBelongsToItsDomain(t *testing.T) {
 	}
 }
 
+// TestOnlyAnEnforcedLabelCounts: it alone gives the seat, so in no other mode and of no
+// other profile.
+func TestOnlyAnEnforcedLabelCounts(t *testing.T) {
+	for text, want := range map[string]bool{
+		"libvirt-" + ours + " (enforce)\n":      true,
+		"libvirt-" + ours + " (complain)\n":     false,
+		"libvirt-" + ours + " (kill)\n":         false,
+		"libvirt-" + ours + "\n":                false,
+		"libvirt-" + theirs + " (enforce)\n":    false,
+		"libvirt-" + ours + "//sub (enforce)\n": false,
+		"unconfined\n":                          false,
+		"":                                      false,
+	} {
+		if got := enforced(apparmor.ParseLabel([]byte(text)), "libvirt-"+ours); got != want {
+			t.Errorf("%q: %t", text, got)
+		}
+	}
+}
+
 func TestMachineOf(t *testing.T) {
 	for text, want := range map[string]string{
 		"0::/machine.slice/machine-qemu\\x2d3\\x2dWhonix\\x2dGateway.scope/libvirt/emulator\n":        "Whonix-Gateway",
@@ -89,6 +112,32 @@ func TestLongCommandLine(t *testing.T) {
 	}
 	if text := r.log.String(); !strings.Contains(text, "more than 1048576 bytes") {
 		t.Errorf("the log says not why: %s", text)
+	}
+}
+
+// TestWhoHasEndedIsNobody: what /proc says of a number is asked by the number, which may be
+// another process's when the one that connected has ended.
+func TestWhoHasEndedIsNobody(t *testing.T) {
+	line := filepath.Join(t.TempDir(), "cmdline")
+	if err := os.WriteFile(line, []byte("qemu\x00-name\x00guest=a\x00-uuid\x00"+ours+"\x00"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lines := newCommandLines()
+	lines.path = func(int) string { return line }
+	here, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lives, err := newProcess(here, os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lives.close()
+	if why, err := lives.check(t.Context(), Gateway{Domain: ours}, lines); err != nil {
+		t.Errorf("%s: %v", why, err)
+	}
+	if why, err := (&process{pid: os.Getpid()}).check(t.Context(), Gateway{Domain: ours}, lines); why != refusedProcess {
+		t.Errorf("%q: %v", why, err)
 	}
 }
 
