@@ -3,10 +3,47 @@ package shmproto
 import (
 	"errors"
 	"net/netip"
+	"reflect"
+	"regexp"
 	"testing"
 
 	"guardring/internal/guardstate"
 )
+
+// TestGuestsStateNoTime: guests' clocks are theirs to set, and Whonix's are wrong on purpose.
+// So nothing that a guest writes has a place for one: no duration or date, under no name
+// that would be one.
+func TestGuestsStateNoTime(t *testing.T) {
+	dated := regexp.MustCompile(`(Time|Date|Clock|Since|Until|[a-z]On|[a-z]At)$`)
+	var look func(path string, r reflect.Type)
+	seen := map[string]int{}
+	look = func(path string, r reflect.Type) {
+		seen[r.String()]++
+		if r.PkgPath() == "time" {
+			t.Errorf("%s is a %s", path, r)
+		}
+		switch r.Kind() {
+		case reflect.Slice, reflect.Array, reflect.Pointer:
+			look(path+"[]", r.Elem())
+		case reflect.Struct:
+			for i := range r.NumField() {
+				f := r.Field(i)
+				if !f.IsExported() {
+					continue
+				}
+				if dated.MatchString(f.Name) {
+					t.Errorf("%s.%s sounds like a time", path, f.Name)
+				}
+				look(path+"."+f.Name, f.Type)
+			}
+		}
+	}
+	look("Publication", reflect.TypeFor[Publication]())
+	look("Journal", reflect.TypeFor[Journal]())
+	if seen["shmproto.Guard"] == 0 || seen["shmproto.Receipt"] == 0 {
+		t.Errorf("looked at %v only", seen)
+	}
+}
 
 // Every rule of the publication's payload is broken once, on the encoding side.
 func TestPublishRefuses(t *testing.T) {
