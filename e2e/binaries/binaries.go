@@ -1,14 +1,18 @@
-// Package binaries builds what the scenarios run: programs of this module, static, as packages have them, but with kill points.
+// Package binaries builds what the scenarios run: programs of this module, static, as packages have them, but with kill points; and
+// such as are faulty on purpose.
 //
 // Trust: it runs the Go tool on this module's own sources.
 package binaries
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path"
+	"path/filepath"
+	"strings"
 )
 
 // Name is the file name of a package's program: for ours as the packages have it, else the package's last name.
@@ -30,6 +34,42 @@ func Build(ctx context.Context, programs map[string]string) error {
 		}
 	}
 	return nil
+}
+
+// BuildFaulty builds a program with an overlay, which Fault.Overlay has written.
+func BuildFaulty(ctx context.Context, path, pkg, overlay string) error {
+	return run(ctx, "build", "-overlay", overlay, "-tags", "killpoints", "-ldflags", "-s -w", "-o", path, pkg)
+}
+
+// Fault is one rule of the Go code taken out. Production code knows nothing of it: what has it is built with an overlay.
+type Fault struct {
+	Name string
+	// File has the text Rule once; Instead takes its place.
+	File, Rule, Instead string
+}
+
+// Overlay writes the file without its rule into dir, and the overlay that names it, whose path it returns. root is the module's.
+func (f Fault) Overlay(root, dir string) (string, error) {
+	path, err := filepath.Abs(filepath.Join(root, f.File))
+	if err != nil {
+		return "", err
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	if n := strings.Count(string(text), f.Rule); n != 1 {
+		return "", fmt.Errorf("%s has the rule %d times, want once: %s", f.File, n, f.Rule)
+	}
+	patched, list := filepath.Join(dir, "patched.go"), filepath.Join(dir, "overlay.json")
+	replace, err := json.Marshal(map[string]map[string]string{"Replace": {path: patched}})
+	if err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(patched, []byte(strings.Replace(string(text), f.Rule, f.Instead, 1)), 0o600); err != nil {
+		return "", err
+	}
+	return list, os.WriteFile(list, replace, 0o600)
 }
 
 // BuildTests builds a package's tests and benchmarks as a program.

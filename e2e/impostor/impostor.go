@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"time"
 
@@ -30,15 +31,18 @@ type Guard struct {
 	Family []string
 	// Primary and InUse claim it.
 	Primary, InUse bool
+	// Excluded says that an order is obeyed.
+	Excluded bool
 }
 
 // Impostor holds a guest seat.
 type Impostor struct {
-	ring  func(peer ivshmem.PeerID, v ivshmem.Vector) error
-	close func() error
-	bell  *eventfd.Eventfd // ours; nil for one that was made by Over
-	guest *shmproto.Guest
-	seq   shmproto.Seq
+	ring   func(peer ivshmem.PeerID, v ivshmem.Vector) error
+	close  func() error
+	bell   *eventfd.Eventfd // ours; nil for one that was made by Over
+	region *shmproto.Region
+	guest  *shmproto.Guest
+	seq    shmproto.Seq
 }
 
 // takeTime bounds the handshake, and the wait for the lock.
@@ -64,7 +68,16 @@ func Over(memory []byte, ring func(ivshmem.PeerID, ivshmem.Vector) error) (*Impo
 	if err != nil {
 		return nil, err
 	}
-	return &Impostor{ring: ring, close: func() error { return nil }, guest: region.Guest(0, shmproto.Incarnation(time.Now().UnixNano()))}, nil
+	i := &Impostor{ring: ring, close: func() error { return nil }, region: region}
+	i.Restart()
+	return i, nil
+}
+
+// Restart makes it another incarnation of its agent, and returns which.
+func (i *Impostor) Restart() shmproto.Incarnation {
+	now := shmproto.Incarnation(time.Now().UnixNano())
+	i.guest, i.seq = i.region.Guest(0, now), 0
+	return now
 }
 
 // Publish shows a member "default" with this sample, in this order, and rings the host.
@@ -131,6 +144,24 @@ func (i *Impostor) Ordered() uint64 {
 	return uint64(o.Seq)
 }
 
+// Order is the order that stands for the member "default", as an honest agent reads it.
+func (i *Impostor) Order() (shmproto.Order, error) {
+	var o shmproto.Order
+	err := i.guest.ReadOrder(0, "default", &o)
+	return o, err
+}
+
+// AwaitDoorbell waits until the host rings, or for that long.
+func (i *Impostor) AwaitDoorbell(within time.Duration) error {
+	if err := i.bell.SetDeadline(time.Now().Add(within)); err != nil {
+		return err
+	}
+	if _, err := i.bell.Wait(); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	return nil
+}
+
 // AwaitOrder waits, as an honest agent does, until an order after that sequence number is visible to the member "default".
 func (i *Impostor) AwaitOrder(after uint64, within time.Duration) (shmproto.Order, error) {
 	var o shmproto.Order
@@ -158,6 +189,9 @@ func (s Guard) guard() (shmproto.Guard, error) {
 	}
 	if s.InUse {
 		g.Flags |= shmproto.GuardInUse
+	}
+	if s.Excluded {
+		g.Flags |= shmproto.GuardExcluded
 	}
 	var err error
 	if g.Fingerprint, err = guardstate.ParseFingerprint(s.Fingerprint); err != nil {

@@ -3,66 +3,65 @@
 package model
 
 import (
-	"encoding/json"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"guardring/e2e/binaries"
 )
 
 // root is the module's.
 const root = "../.."
 
 // fault is one rule of the Go code taken out, and what the simulation must say.
-// Production code knows nothing of it: the test program is built with an overlay.
 type fault struct {
-	name, file, rule, instead, says string
+	binaries.Fault
+	says string
 }
 
 var faults = []fault{
-	{"an exclusion forgets in whose favour it is", "internal/coordinator/conflict.go",
-		"spared := x != nil && x.For == v.m.name", "spared := x != nil && false",
+	{binaries.Fault{Name: "an exclusion forgets in whose favour it is", File: "internal/coordinator/conflict.go",
+		Rule: "spared := x != nil && x.For == v.m.name", Instead: "spared := x != nil && false"},
 		"in favour of|although both would move"},
-	{"the earlier stamp does not stay", "internal/coordinator/conflict.go",
-		"first := v.mine.stamp.Counter < cl.stamp.Counter", "first := false",
+	{binaries.Fault{Name: "the earlier stamp does not stay", File: "internal/coordinator/conflict.go",
+		Rule: "first := v.mine.stamp.Counter < cl.stamp.Counter", Instead: "first := false"},
 		"the incumbent was moved"},
-	{"an exclusion ends before its hold is over", "internal/coordinator/orders.go",
-		"if over := x.Since.Add(c.cfg.Hold); c.now.Before(over) {", "if over := x.Since.Add(c.cfg.Hold); over.IsZero() {",
+	{binaries.Fault{Name: "an exclusion ends before its hold is over", File: "internal/coordinator/orders.go",
+		Rule: "if over := x.Since.Add(c.cfg.Hold); c.now.Before(over) {", Instead: "if over := x.Since.Add(c.cfg.Hold); over.IsZero() {"},
 		"take a guard back within its hold"},
-	{"conflicts are noted, and nobody is moved", "internal/coordinator/plan.go",
-		"if open == 0 && !moving {", "if !moving {",
+	{binaries.Fault{Name: "conflicts are noted, and nobody is moved", File: "internal/coordinator/plan.go",
+		Rule: "if open == 0 && !moving {", Instead: "if !moving {"},
 		"although both would move"},
-	{"a coordinator that takes over does not write the orders", "internal/coordinator/publish.go",
-		"if arrived {\n\t\t// The seat's word", "if false {\n\t\t// The seat's word",
+	{binaries.Fault{Name: "a coordinator that takes over does not write the orders", File: "internal/coordinator/publish.go",
+		Rule: "if arrived {\n\t\t// The seat's word", Instead: "if false {\n\t\t// The seat's word"},
 		"does not obey its order at the end"},
-	{"two stamps of one number stay", "internal/coordinator/ledger.go",
-		"if alike {\n\t\tfor i, cl := range all", "if alike && false {\n\t\tfor i, cl := range all",
+	{binaries.Fault{Name: "two stamps of one number stay", File: "internal/coordinator/ledger.go",
+		Rule: "if alike {\n\t\tfor i, cl := range all", Instead: "if alike && false {\n\t\tfor i, cl := range all"},
 		"claim with stamp"},
-	{"two places of one number stay", "internal/coordinator/ledger.go",
-		"c.distinctPlaces()", "_ = (*Coordinator).distinctPlaces",
+	{binaries.Fault{Name: "two places of one number stay", File: "internal/coordinator/ledger.go",
+		Rule: "c.distinctPlaces()", Instead: "_ = (*Coordinator).distinctPlaces"},
 		"have one place"},
-	{"a merged ledger has more claims than a member may have", "internal/coordinator/ledger.go",
-		"c.capClaims()", "_ = (*Coordinator).capClaims",
+	{binaries.Fault{Name: "a merged ledger has more claims than a member may have", File: "internal/coordinator/ledger.go",
+		Rule: "c.capClaims()", Instead: "_ = (*Coordinator).capClaims"},
 		"has 7 claims"},
-	{"a seat's term falls at a restart", "internal/coordinator/election/machine.go",
-		"m.own.Term = cfg.Own.Term\n", "_ = cfg.Own.Term\n",
+	{binaries.Fault{Name: "a seat's term falls at a restart", File: "internal/coordinator/election/machine.go",
+		Rule: "{ m.own.Term = max(m.own.Term, m.highest) }", Instead: "{}"},
 		"lowers its term"},
-	{"a higher lease deposes nobody", "internal/coordinator/election/machine.go",
-		"return m.other.Term > max(m.own.Term, m.claim)", "return false",
+	{binaries.Fault{Name: "a higher lease deposes nobody", File: "internal/coordinator/election/machine.go",
+		Rule: "return m.other.Term > max(m.own.Term, m.claim)", Instead: "return false"},
 		"both coordinators act at the end|take a guard back|does not know|obeys an order|does not obey"},
-	{"the lower term counts", "shmproto/order.go",
-		"return compare(o.Term, p.Term)", "return compare(p.Term, o.Term)",
+	{binaries.Fault{Name: "the lower term counts", File: "shmproto/order.go",
+		Rule: "return compare(o.Term, p.Term)", Instead: "return compare(p.Term, o.Term)"},
 		"does not obey its order at the end|obeys an order of term"},
-	{"a record's checksum is not looked at", "shmproto/cell.go",
-		"if le.Uint64(record[recordChecksumOff:]) != checksum(record[recordVersionOff:]) {", "if false {",
+	{binaries.Fault{Name: "a record's checksum is not looked at", File: "shmproto/cell.go",
+		Rule: "if le.Uint64(record[recordChecksumOff:]) != checksum(record[recordVersionOff:]) {", Instead: "if false {"},
 		"nobody published|decode"},
-	{"only the version tells of a new publication", "shmproto/host.go",
-		"return v*0x9e3779b97f4a7c15 + load(c.mem, c.bufferOff(v)+recordChecksumOff)", "return v",
+	{binaries.Fault{Name: "only the version tells of a new publication", File: "shmproto/host.go",
+		Rule: "return v*0x9e3779b97f4a7c15 + load(c.mem, c.bufferOff(v)+recordChecksumOff)", Instead: "return v"},
 		"nobody was told"},
-	{"nobody is passed over", "shmproto/lock.go",
-		"if l.state != lockCompeting || b.Slot < 0 ||", "if true || b.Slot < 0 ||",
+	{binaries.Fault{Name: "nobody is passed over", File: "shmproto/lock.go",
+		Rule: "if l.state != lockCompeting || b.Slot < 0 ||", Instead: "if true || b.Slot < 0 ||"},
 		"at the end"},
 }
 
@@ -70,9 +69,13 @@ var faults = []fault{
 // finds a schedule that breaks an invariant.
 func TestFaults(t *testing.T) {
 	for _, f := range faults {
-		t.Run(f.name, func(t *testing.T) {
+		t.Run(f.Name, func(t *testing.T) {
 			t.Parallel()
-			out := simulate(t, overlay(t, f), "4000")
+			list, err := f.Overlay(root, t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			out := simulate(t, list, "4000")
 			if !strings.Contains(out, "replay: go test") {
 				t.Fatalf("no schedule breaks an invariant:\n%s", tail(out, 20))
 			}
@@ -107,32 +110,4 @@ func simulate(t *testing.T, overlay, schedules string) string {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return string(out)
-}
-
-// overlay writes the file without its rule, and the overlay that names it.
-func overlay(t *testing.T, f fault) string {
-	t.Helper()
-	path, err := filepath.Abs(filepath.Join(root, f.file))
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := strings.Count(string(text), f.rule); n != 1 {
-		t.Fatalf("%s has the rule %d times, want once: %s", f.file, n, f.rule)
-	}
-	dir := t.TempDir()
-	patched, list := filepath.Join(dir, "patched.go"), filepath.Join(dir, "overlay.json")
-	replace, err := json.Marshal(map[string]map[string]string{"Replace": {path: patched}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, content := range map[string][]byte{patched: []byte(strings.Replace(string(text), f.rule, f.instead, 1)), list: replace} {
-		if err := os.WriteFile(name, content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return list
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // AtOnce has guards moved without delay, and as many as need be: for scenarios that are about something else than delay and budgets.
@@ -21,8 +22,8 @@ budgets:
 // config is the host's configuration file. The heartbeat is short, so that a standby takes over within a second.
 func (r *Rig) config() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "run-dir: %s\nledger-dir: %s\npolicy: %s\nheartbeat: 200ms\nrescan: 1s\nshow-fingerprints: true\n",
-		r.RunDir(), r.LedgerDir(), r.Policy)
+	fmt.Fprintf(&b, "run-dir: %s\nledger-dir: %s\npolicy: %s\nheartbeat: %s\nrescan: 1s\nshow-fingerprints: true\n",
+		r.RunDir(), r.LedgerDir(), r.Policy, cmp.Or(r.Heartbeat, 200*time.Millisecond))
 	b.WriteString(cmp.Or(r.Protection, AtOnce))
 	if r.DescriptorStore {
 		b.WriteString("descriptor-store: true\n")

@@ -36,6 +36,8 @@ type Rig struct {
 	DescriptorStore bool
 	// Options are more lines of the host's configuration file; call WriteHostConfig after a change.
 	Options string
+	// Heartbeat is the coordinators'; 0 is 200 ms.
+	Heartbeat time.Duration
 	// Gateways in the order of the configuration.
 	Gateways []*Gateway
 

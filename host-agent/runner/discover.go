@@ -137,7 +137,9 @@ func (r *runner) adopt(d dialled) error {
 	}
 	r.links[name] = l
 	// Fence before the first publication is read: an order of a predecessor that
-	// is still valid here was in its ledger before this.
+	// is still valid here was in its ledger before this. Whoever had this seat may
+	// have fenced with a term that came up after our last tick.
+	r.elect(election.Looked{Other: r.board.other()})
 	l.host.SetLease(r.machine.Lease())
 	shmproto.Fence()
 	r.log.Info("gateway attached", "gateway", name, "seat", int(d.client.ID), "known", same)

@@ -158,6 +158,7 @@ func (r *runner) write(so coordinator.SlotOrder) *link {
 		return nil
 	}
 	so.Order.Epoch, so.Order.Term = r.dir.Epoch(), r.book.Term()
+	point("order-due")
 	if err := l.host.WriteOrder(so.Slot, &so.Order); err != nil {
 		// The core's orders always fit; say it rather than die over one gateway.
 		r.log.Error("order not written", "gateway", so.Gateway, "slot", so.Slot, "error", err)

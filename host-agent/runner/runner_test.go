@@ -168,7 +168,7 @@ func TestKilledBetweenEffects(t *testing.T) {
 // an order durable, replaced, and continued: its order reaches nobody, it stands
 // by, and the successor, which read that order in its ledger, gives it.
 func TestStoppedAndContinued(t *testing.T) {
-	for _, where := range []string{"ledger-durable", "order-written", "ring-written"} {
+	for _, where := range []string{"ledger-durable", "order-due", "order-written", "ring-written"} {
 		t.Run(where, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, coordinator.PolicyDisjoint, "a", "b")

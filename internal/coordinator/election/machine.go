@@ -55,7 +55,7 @@ func (s State) String() string {
 type Config struct {
 	Seat    int            // our seat on the lease board, 0 or 1: breaks a tie that only copied ledgers can cause
 	Epoch   shmproto.Epoch // the ledger's
-	Highest shmproto.Term  // the highest term that the ledger directory holds
+	Highest shmproto.Term  // the highest term that the ledger directory holds; read after our seat was ours
 	Own     shmproto.Lease // what our seat of the board shows from its former holder; zero if nothing
 	Observe bool           // the policy is observe; only shown to guests
 }
@@ -76,6 +76,9 @@ func (c Config) validate() error {
 //
 // Invariants:
 //   - our shown (epoch, term) never falls: a guest's fence would fall with it
+//   - standing by, we show the highest term that we know of: our seat of a region
+//     need not be of the same number as that of the board, so its former holder may
+//     be anybody, and its fence must not fall either
 //   - Act follows Claimed, Fenced, LedgerRead and LedgerWritten of the same term
 //   - exactly one answer is awaited in Candidate, Fence, Restoring and Deposed,
 //     none in Standby and Acting
@@ -101,9 +104,9 @@ func New(cfg Config) (*Machine, []Action, error) {
 	m.own = shmproto.Lease{Epoch: cfg.Epoch, Heartbeat: cfg.Own.Heartbeat, Observe: cfg.Observe}
 	if cfg.Own.Epoch == cfg.Epoch {
 		// The former holder of our seat may have fenced with this term.
-		m.own.Term = cfg.Own.Term
 		m.highest = max(m.highest, cfg.Own.Term)
 	}
+	m.follow()
 	return m, []Action{m.show()}, nil
 }
 
@@ -216,7 +219,15 @@ func (m *Machine) look(other shmproto.Lease) {
 	if other.Epoch == m.cfg.Epoch {
 		m.highest = max(m.highest, other.Term)
 	}
+	if m.state == Standby {
+		m.follow()
+	}
 }
+
+// follow keeps what we show as high as what anybody can have shown. A term is
+// claimed before it is shown, and shown on the board before any region, so whoever
+// has just looked knows of it.
+func (m *Machine) follow() { m.own.Term = max(m.own.Term, m.highest) }
 
 // free reports whether nobody holds the lease: the other seat does not act, or
 // has shown no change for too long.
@@ -257,6 +268,7 @@ func (m *Machine) becomeClaimed() []Action {
 
 func (m *Machine) becomeStandby() []Action {
 	m.state, m.claim = Standby, 0
+	m.follow()
 	if !m.own.Acting {
 		return nil
 	}

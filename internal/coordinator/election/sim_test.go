@@ -25,6 +25,7 @@ type world struct {
 	procs   [2]*proc
 	nextID  int
 	blind   bool // coordinators give orders without looking at the board
+	crossed int  // 1: who has one seat of the board has the other one of the region
 
 	acted    map[shmproto.Term]map[int]bool // what each acting coordinator started from
 	accepted map[int]shmproto.Term
@@ -42,7 +43,8 @@ type order struct {
 // can be stopped before each of them and continue at any later time.
 type proc struct {
 	w       *world
-	seat    int
+	seat    int // of the board
+	room    int // its seat of the region: the server gives whichever is free
 	m       *Machine
 	todo    []func()
 	history map[int]bool
@@ -50,7 +52,7 @@ type proc struct {
 }
 
 func (w *world) start(seat int) {
-	p := &proc{w: w, seat: seat}
+	p := &proc{w: w, seat: seat, room: seat ^ w.crossed}
 	var high shmproto.Term
 	for t := range w.claimed {
 		high = max(high, t)
@@ -84,7 +86,12 @@ func (p *proc) steps(a Action) []func() {
 				w.fail("seat %d lowers its term from %d to %d", p.seat, w.board[p.seat].Term, l.Term)
 			}
 			w.board[p.seat] = l
-		}, func() { w.region[p.seat] = l }}
+		}, func() {
+			if l.Term < w.region[p.room].Term {
+				w.fail("region seat %d falls from term %d to %d", p.room, w.region[p.room].Term, l.Term)
+			}
+			w.region[p.room] = l
+		}}
 	}
 	switch a := a.(type) {
 	case SetLease:
@@ -157,7 +164,7 @@ func (p *proc) effect() {
 		id := w.nextID
 		p.todo = append(p.todo, func() { w.ledgers[term][id] = true }, func() {
 			if acting() {
-				p.todo = append(p.todo, func() { w.orders[p.seat][id%4] = order{term, id} })
+				p.todo = append(p.todo, func() { w.orders[p.room][id%4] = order{term, id} })
 			}
 		})
 	})
@@ -206,6 +213,11 @@ func (w *world) step() {
 		p.paused = w.rnd.IntN(300)
 	case w.rnd.IntN(60) == 0:
 		w.start(p.seat) // killed and started again
+	case w.rnd.IntN(300) == 0:
+		// Both are killed, and those who come after them meet the seats in another order.
+		w.crossed = 1 - w.crossed
+		w.start(0)
+		w.start(1)
 	case len(p.todo) > 0:
 		next := p.todo[0]
 		p.todo = p.todo[1:]
