@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"testing"
 	"time"
 
@@ -37,8 +36,7 @@ func newScene(t *testing.T, binary string, heartbeat time.Duration, players int)
 	t.Cleanup(func() {
 		if t.Failed() {
 			for _, name := range []string{"server", "coordinator"} {
-				b, _ := os.ReadFile(r.LogFile(name))
-				t.Logf("%s says:\n%s", name, b[max(0, len(b)-12000):])
+				t.Logf("%s says:\n%s", name, r.LogEnd(name))
 			}
 		}
 		if err := r.Stop(); err != nil {
