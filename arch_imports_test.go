@@ -81,7 +81,7 @@ var excepted = map[[2]string]string{
 	{"e2e/hostvm/giver", "shmproto"}:                "it stands for the server, with other memory",
 	{"e2e/hostvm/giver", "shmproto/ivshmem"}:        "it stands for the server, with other memory",
 	{"e2e/hostvm/publish", "shmproto/ivshmem"}:      "it stands for an agent whose machine has no system",
-	{"e2e/failover", "shmproto"}:                   "a gateway that is played reads orders and leases as an honest one does",
+	{"e2e/failover", "shmproto"}:                    "a gateway that is played reads orders and leases as an honest one does",
 	{"e2e/impostor", "internal/eventfd"}:            "a hostile guest speaks the protocol",
 	{"e2e/impostor", "shmproto"}:                    "a hostile guest speaks the protocol",
 	{"e2e/impostor", "shmproto/ivshmem"}:            "a hostile guest takes its seat as an honest one does",
