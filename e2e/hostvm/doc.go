@@ -2,7 +2,7 @@
 // with QEMU (so machines inside are emulated by an emulated machine), and whatever packages and programs a test brings. It stands on
 // e2e/vmtest, which knows how to run QEMU and to have things done inside.
 //
-//	image, err := hostvm.FetchImage(ctx, log.Printf)   // before namespace.Enter: it may need the package mirror
+//	image, err := hostvm.FetchImage(ctx, log.Printf)   // before namespace.Enter (testmain.Setup.Fetch): it may need the package mirror
 //	kit, err := vmtest.Prepare(ctx, vmtest.Config{CacheDir: "../../build/vm", Log: log.Printf})
 //	h, err := hostvm.Boot(ctx, kit, image, hostvm.Options{Name: "host", Files: []hostvm.File{{Source: "../../build/deb/guardring_…_amd64.deb", Name: "guardring.deb"}}})
 //	defer h.Close()
@@ -17,7 +17,7 @@
 //
 // Boot returns when systemd has finished: after 25 s without KVM on two calm cores. Files are read-only in /kit. Changes to the disk end
 // with the host. The host has no network card but what Options.Network gives it, and that leads into the caller's network namespace only; enter one by
-// package e2e/namespace. Tor is installed and does not run.
+// package e2e/testmain. Tor is installed and does not run.
 //
 // Scripts run as root by sh -e, several at once if wanted; the end of a context ends the shell (not what it has left in the background).
 //

@@ -15,7 +15,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
 	"syscall"
 
 	"guardring/e2e/impostor"
