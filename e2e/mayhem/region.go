@@ -100,7 +100,7 @@ func invented(count, primary int) (sample []impostor.Guard) {
 	return sample
 }
 
-// publish shows the guards, a primary one turn in use and the next not, so that every publication is another.
+// publish shows the guards again and again, with the first one in use every other time, so that no publication is as the one before.
 func publish(s *seat, args []string) error {
 	i, err := s.impostor()
 	if err != nil {
