@@ -6,73 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"guardring/shmproto"
 )
 
 var start = time.UnixMilli(1_700_000_000_000)
-
-// TestMain also is the child of the crash tests: it works on the directory
-// GUARDRING_LEDGER and kills itself at system call number GUARDRING_KILL.
-func TestMain(m *testing.M) {
-	if dir := os.Getenv("GUARDRING_LEDGER"); dir != "" {
-		child(dir)
-		return
-	}
-	os.Exit(m.Run())
-}
-
-// child claims the next term, restores, and does three steps and a compaction;
-// each step's number goes to stdout once it is reported durable.
-func child(path string) {
-	n, _ := strconv.Atoi(os.Getenv("GUARDRING_KILL"))
-	if limit := os.Getenv("GUARDRING_FSIZE"); limit != "" {
-		x, _ := strconv.ParseUint(limit, 10, 64)
-		unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: x, Max: x})
-	}
-	point = func(name string) {
-		if n--; n == 0 {
-			fmt.Println("at", name)
-			unix.Kill(os.Getpid(), unix.SIGKILL)
-			select {} // the signal is on its way
-		}
-	}
-	check := func(err error) {
-		if err != nil {
-			fmt.Println("error", err)
-			os.Exit(3)
-		}
-	}
-	d, err := Open(path, start)
-	check(err)
-	high, err := d.Highest()
-	check(err)
-	check(d.Claim(high + 1))
-	h, err := d.Read(high + 1)
-	check(err)
-	last := lastStep(h.Lines)
-	l, err := d.Create(high+1, h, step(last))
-	check(err)
-	for i := range 3 {
-		last++
-		if i == 1 {
-			check(l.Compact(h, step(last)))
-		} else {
-			check(l.Append(step(last)))
-		}
-		fmt.Println("durable", last)
-	}
-	check(d.Sweep(h.Term))
-	fmt.Println("end")
-}
 
 func step(n int) json.RawMessage { return fmt.Appendf(nil, `{"step":%d,"pad":"0123456789"}`, n) }
 
@@ -295,151 +237,6 @@ func TestEveryByteDamaged(t *testing.T) {
 		if err != nil && !errors.As(err, &ce) || err == nil && !strings.HasPrefix(texts(want.Lines), texts(h.Lines)) {
 			t.Fatalf("cut at %d: %s, %v", n, texts(h.Lines), err)
 		}
-	}
-}
-
-// TestKilledAnywhere kills a coordinator before each of its system calls: in a
-// row on one directory, and each time on a fresh one. Nothing that was reported
-// durable is ever lost, and the next coordinator can always start.
-func TestKilledAnywhere(t *testing.T) {
-	points := map[string]bool{}
-	path, durable := private(t), 0
-	for n := 1; !killAt(t, path, n, &durable, points); n++ {
-	}
-	for n := 1; ; n++ {
-		path, durable := private(t), 0
-		if killAt(t, path, n, &durable, points) {
-			break
-		}
-		if !killAt(t, path, 1000, &durable, points) {
-			t.Fatalf("no start after a kill at call %d", n)
-		}
-	}
-	for _, name := range []string{"link epoch", "create term", "sync term", "create file", "write file", "sync file", "rename ledger", "sync directory", "write line", "sync line"} {
-		if !points[name] {
-			t.Errorf("never killed at %q", name)
-		}
-	}
-}
-
-// killAt runs the child until its nth system call and checks what is left
-// against the steps that were durable before; it reports whether the child came
-// to its end.
-func killAt(t *testing.T, path string, n int, durable *int, points map[string]bool) (done bool) {
-	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(exe)
-	cmd.Env = append(os.Environ(), "GUARDRING_LEDGER="+path, "GUARDRING_KILL="+strconv.Itoa(n))
-	out, _ := cmd.Output() // killed, most times
-	for line := range strings.Lines(string(out)) {
-		what, arg, _ := strings.Cut(strings.TrimSpace(line), " ")
-		switch what {
-		case "durable":
-			*durable, _ = strconv.Atoi(arg)
-		case "at":
-			points[arg] = true
-		case "error":
-			t.Fatalf("killed before: %s", arg)
-		case "end":
-			done = true
-		}
-	}
-	d, err := Open(path, start)
-	if err != nil {
-		t.Fatalf("killed at call %d: %v", n, err)
-	}
-	defer d.Close()
-	high, _ := d.Highest()
-	h, err := d.Read(high + 1)
-	if err != nil {
-		t.Fatalf("killed at call %d: %v", n, err)
-	}
-	// One step may be on disk that was not reported.
-	if got := lastStep(h.Lines); got != *durable && got != *durable+1 {
-		t.Fatalf("killed at call %d: %d steps on disk, %d reported", n, got, *durable)
-	}
-	*durable = lastStep(h.Lines)
-	return done
-}
-
-// TestFull limits the file size in a child so that writes stop at every length:
-// the file stays valid and the error says what to do.
-func TestFull(t *testing.T) {
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	full := 0
-	for limit := 100; limit <= 400; limit += 3 {
-		path := private(t)
-		cmd := exec.Command(exe)
-		cmd.Env = append(os.Environ(), "GUARDRING_LEDGER="+path, "GUARDRING_FSIZE="+strconv.Itoa(limit))
-		out, err := cmd.Output()
-		if err == nil {
-			continue
-		}
-		full++
-		if !bytes.Contains(out, []byte("nothing is ordered that is not durable")) {
-			t.Fatalf("limit %d: %v: %s", limit, err, out)
-		}
-		durable := lastStep(nil)
-		for line := range strings.Lines(string(out)) {
-			if arg, ok := strings.CutPrefix(strings.TrimSpace(line), "durable "); ok {
-				durable, _ = strconv.Atoi(arg)
-			}
-		}
-		d := mustOpen(t, path)
-		h, rerr := d.Read(100)
-		if rerr != nil || lastStep(h.Lines) != durable || h.Torn {
-			t.Fatalf("limit %d: %s (torn %v), %v; reported %d", limit, texts(h.Lines), h.Torn, rerr, durable)
-		}
-	}
-	if full < 10 {
-		t.Errorf("only %d runs met the limit", full)
-	}
-}
-
-// TestFullThenRoom: after a full disk the same ledger goes on. A real small
-// file system needs root; elsewhere TestFull covers the cut.
-func TestFullThenRoom(t *testing.T) {
-	dir := t.TempDir()
-	if err := unix.Mount("none", dir, "tmpfs", 0, "size=64k,mode=0700"); err != nil {
-		t.Skipf("skipping, mount a 64 KiB tmpfs: %v (try: as root)", err)
-	}
-	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
-	d := mustOpen(t, filepath.Join(dir, "ledger"))
-	l := begin(t, d, 1, 1)
-	hog := filepath.Join(dir, "hog")
-	if err := os.WriteFile(hog, bytes.Repeat([]byte{1}, 40<<10), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	n, err := 1, error(nil)
-	for ; err == nil && n < 10000; n++ {
-		err = l.Append(step(n + 1))
-	}
-	var fe *FullError
-	if !errors.As(err, &fe) || !errors.Is(err, unix.ENOSPC) || !strings.Contains(fe.Hint(), "free space") {
-		t.Fatalf("after %d lines: %v", n, err)
-	}
-	if err := l.Compact(History{}, step(n-1)); err == nil {
-		t.Log("compaction found room")
-	} else if !errors.As(err, &fe) {
-		t.Fatalf("compact: %v", err)
-	}
-	if h, err := d.Read(2); err != nil || h.Torn || lastStep(h.Lines) != n-1 {
-		t.Fatalf("%d steps, want %d, %v", lastStep(h.Lines), n-1, err)
-	}
-	if err := os.Remove(hog); err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Append(step(n)); err != nil {
-		t.Fatal(err)
-	}
-	if h, err := d.Read(2); err != nil || lastStep(h.Lines) != n {
-		t.Errorf("%d steps, want %d, %v", lastStep(h.Lines), n, err)
 	}
 }
 
