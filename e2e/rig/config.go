@@ -60,6 +60,9 @@ func (g *Gateway) config() string {
 	return b.String()
 }
 
+// StatusSocket is where the gateway's agent is asked for its status.
+func (g *Gateway) StatusSocket() string { return filepath.Join(g.dir(), "run", "status.sock") }
+
 // Socket is the server's socket where the gateway's guest seat is taken.
 func (g *Gateway) Socket() string {
 	return filepath.Join(g.rig.RunDir(), "gateways", g.Name+".sock")

@@ -4,8 +4,11 @@ package soak
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -21,13 +24,14 @@ const (
 	moreDescriptors = 8
 	moreResident    = 16 << 20 // bytes
 	moreThreads     = 12
+	moreGoroutines  = 12
 )
 
 func TestSoak(t *testing.T) {
 	t.Logf("seed %d, for %v", *seed, *lasts)
 	s := newScene(t)
 	began := time.Now()
-	var first map[string]usage.Usage
+	var first map[string]held
 	rounds := 0
 	for ; rounds < 2 || time.Since(began) < *lasts; rounds++ {
 		s.round(rounds)
@@ -37,9 +41,9 @@ func TestSoak(t *testing.T) {
 	}
 	for who, now := range s.held() {
 		was := first[who]
-		t.Logf("figures: %s: %d descriptors (%d after the first round), %.1f MiB (%.1f), %d threads (%d)", who, now.Descriptors, was.Descriptors,
-			float64(now.Resident)/(1<<20), float64(was.Resident)/(1<<20), now.Threads, was.Threads)
-		if now.Descriptors > was.Descriptors+moreDescriptors || now.Resident > was.Resident+moreResident || now.Threads > was.Threads+moreThreads {
+		t.Logf("figures: %s: %d descriptors (%d after the first round), %.1f MiB (%.1f), %d goroutines (%d), %d threads (%d)", who, now.Descriptors, was.Descriptors,
+			float64(now.Resident)/(1<<20), float64(was.Resident)/(1<<20), now.goroutines, was.goroutines, now.Threads, was.Threads)
+		if now.Descriptors > was.Descriptors+moreDescriptors || now.Resident > was.Resident+moreResident || now.Threads > was.Threads+moreThreads || now.goroutines > was.goroutines+moreGoroutines {
 			t.Errorf("%s leaks: %+v, after the first round %+v", who, now, was)
 		}
 	}
@@ -108,23 +112,63 @@ func (s *scene) round(n int) {
 	s.t.Logf("round %d: %s gave up a guard of %s; faults for %.0f s, right %.1f s after the join", n, mover, other, struck.Seconds(), time.Since(began).Seconds())
 }
 
-// held is what each process holds.
-func (s *scene) held() map[string]usage.Usage {
+// held is what a process holds.
+type held struct {
+	usage.Usage
+	goroutines int // as its status says
+}
+
+func (s *scene) held() map[string]held {
 	s.t.Helper()
-	all := map[string]usage.Usage{"server": s.look(s.server), "coordinator 0": s.look(s.coordinators[0]), "coordinator 1": s.look(s.coordinators[1])}
+	all := map[string]held{"server": s.look(s.server), "coordinator 0": s.look(s.coordinators[0]), "coordinator 1": s.look(s.coordinators[1])}
 	for _, name := range names {
 		all["agent of "+name] = s.look(s.gateways[name].agent)
 	}
 	return all
 }
 
-func (s *scene) look(p *tornet.Process) usage.Usage {
+func (s *scene) look(p *tornet.Process) held {
 	s.t.Helper()
 	u, err := usage.Of(p.PID())
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return u
+	return held{u, s.goroutines(p.PID())}
+}
+
+// goroutines asks the status sockets for those of a process.
+func (s *scene) goroutines(pid int) int {
+	s.t.Helper()
+	sockets, err := filepath.Glob(filepath.Join(s.rig.RunDir(), "*.sock"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, name := range names {
+		sockets = append(sockets, s.gateways[name].StatusSocket())
+	}
+	type process struct {
+		PID        int `json:"pid"`
+		Goroutines int `json:"goroutines"`
+	}
+	for _, socket := range sockets {
+		c, err := net.Dial("unix", socket)
+		if err != nil {
+			continue // a coordinator's of before
+		}
+		var document struct {
+			process
+			Coordinator process `json:"coordinator"`
+		}
+		err = json.NewDecoder(c).Decode(&document)
+		_ = c.Close()
+		for _, of := range []process{document.process, document.Coordinator} {
+			if err == nil && of.PID == pid && of.Goroutines > 0 {
+				return of.Goroutines
+			}
+		}
+	}
+	s.t.Fatalf("none of %v says how many goroutines process %d has", sockets, pid)
+	return 0
 }
 
 // consistent has the journal decided again, and the ledger read, by the commands that an operator has.

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"time"
@@ -21,15 +22,17 @@ import (
 // Document is the agent's status, as JSON on its status socket. It holds whole
 // fingerprints: who may read the socket is who may read Tor's state.
 type Document struct {
-	PID     int         `json:"pid"`
-	Uptime  float64     `json:"uptime_seconds"`
-	Wakeups uint64      `json:"timer_wakeups"` // of the agent's own timer since it started
-	Leaving bool        `json:"leaving,omitempty"`
-	Region  RegionDoc   `json:"region"`
-	Host    HostDoc     `json:"host"`
-	Enforce *EnforceDoc `json:"enforce,omitempty"` // nil: no packet filter is configured
-	Members []Member    `json:"members"`
-	Faults  []Complaint `json:"problems"` // empty: all is well
+	PID     int     `json:"pid"`
+	Uptime  float64 `json:"uptime_seconds"`
+	Wakeups uint64  `json:"timer_wakeups"` // of the agent's own timer since it started
+	// Goroutines of the process: their number stays flat while nothing leaks.
+	Goroutines int         `json:"goroutines"`
+	Leaving    bool        `json:"leaving,omitempty"`
+	Region     RegionDoc   `json:"region"`
+	Host       HostDoc     `json:"host"`
+	Enforce    *EnforceDoc `json:"enforce,omitempty"` // nil: no packet filter is configured
+	Members    []Member    `json:"members"`
+	Faults     []Complaint `json:"problems"` // empty: all is well
 }
 
 // Complaint is something that is wrong, and what to do about it.
@@ -154,7 +157,7 @@ func (l *loop) document(now time.Time) Document {
 	s := &l.shore
 	l.host.look(l, now)
 	d := Document{
-		PID: os.Getpid(), Uptime: now.Sub(l.started).Seconds(), Wakeups: l.wakeups, Leaving: l.leaving,
+		PID: os.Getpid(), Uptime: now.Sub(l.started).Seconds(), Wakeups: l.wakeups, Goroutines: runtime.NumGoroutine(), Leaving: l.leaving,
 		Region:  RegionDoc{Path: s.name(), Attached: s.guest != nil, Connected: s.guest != nil && !s.away, Device: string(s.choice.Kind), Because: s.choice.Reason},
 		Host:    HostDoc{Seat: -1},
 		Members: []Member{}, Faults: []Complaint{},

@@ -68,6 +68,8 @@ type Self struct {
 	Doorbells    uint64 `json:"doorbells"`
 	Orders       uint64 `json:"orders"`
 	Publications uint64 `json:"publications"`
+	// Goroutines of the process: their number stays flat while nothing leaks.
+	Goroutines int `json:"goroutines"`
 }
 
 // Gateway is one region.

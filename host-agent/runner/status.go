@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"time"
 
@@ -21,6 +22,7 @@ func (r *runner) describe() report.Document {
 		PID: os.Getpid(), Number: r.board.seat, Since: r.since, Epoch: ledger.FormatEpoch(r.dir.Epoch()),
 		Term: uint64(r.machine.Lease().Term), Policy: string(r.cfg.Policy), LedgerError: r.bookError,
 		Doorbells: r.rung.Load(), Orders: r.ordered, Publications: r.published,
+		Goroutines: runtime.NumGoroutine(),
 	}
 	self.JournalError, self.ConsensusError, self.ConsensusGuards = r.records.fault(), r.verification.fault, len(r.verification.facts)
 	if blocked := r.machine.Blocked(); blocked != "" {

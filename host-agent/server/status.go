@@ -2,6 +2,7 @@ package server
 
 import (
 	"os"
+	"runtime"
 	"strings"
 	"time"
 
@@ -18,7 +19,8 @@ type Status struct {
 	RunDir      string          `json:"run_dir"`
 	Store       bool            `json:"store"` // descriptors are in the service manager's store
 	Descriptors Descriptors     `json:"descriptors"`
-	Gateways    []GatewayStatus `json:"gateways"` // sorted by name
+	Goroutines  int             `json:"goroutines"` // flat while nothing leaks
+	Gateways    []GatewayStatus `json:"gateways"`   // sorted by name
 	LeaseBoard  GatewayStatus   `json:"lease_board"`
 }
 
@@ -80,6 +82,7 @@ func (s *Server) Status() Status {
 		RunDir:      s.cfg.RunDir,
 		Store:       s.cfg.Store,
 		Descriptors: descriptors(),
+		Goroutines:  runtime.NumGoroutine(),
 		Gateways:    []GatewayStatus{},
 	}
 	s.mu.Lock()
