@@ -29,16 +29,34 @@ func Name(pkg string) string {
 // Build builds programs: from the path of each to the package that it is made of. The Go tool's messages are in the error.
 func Build(ctx context.Context, programs map[string]string) error {
 	for path, pkg := range programs {
-		if err := run(ctx, "build", "-tags", "killpoints", "-ldflags", "-s -w", "-o", path, pkg); err != nil {
+		if err := (Variant{}).Build(ctx, path, pkg); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// BuildFaulty builds a program with an overlay, which Fault.Overlay has written.
-func BuildFaulty(ctx context.Context, path, pkg, overlay string) error {
-	return run(ctx, "build", "-overlay", overlay, "-tags", "killpoints", "-ldflags", "-s -w", "-o", path, pkg)
+// Variant is another build of a program.
+type Variant struct {
+	// Root is another source tree's; "": this one's.
+	Root string
+	// Overlay is a file that Fault.Overlay has written; "": none.
+	Overlay string
+	// Version is what the program says of itself; "": as the source has it.
+	Version string
+}
+
+// Build builds a package as a program.
+func (v Variant) Build(ctx context.Context, path, pkg string) error {
+	flags := "-s -w"
+	if v.Version != "" {
+		flags += " -X guardring/internal/version.stamp=" + v.Version
+	}
+	args := []string{"build", "-tags", "killpoints", "-ldflags", flags, "-o", path}
+	if v.Overlay != "" {
+		args = append(args, "-overlay", v.Overlay)
+	}
+	return run(ctx, v.Root, append(args, pkg)...)
 }
 
 // Fault is one rule of the Go code taken out. Production code knows nothing of it: what has it is built with an overlay.
@@ -74,11 +92,12 @@ func (f Fault) Overlay(root, dir string) (string, error) {
 
 // BuildTests builds a package's tests and benchmarks as a program.
 func BuildTests(ctx context.Context, path, pkg string) error {
-	return run(ctx, "test", "-c", "-o", path, pkg)
+	return run(ctx, "", "test", "-c", "-o", path, pkg)
 }
 
-func run(ctx context.Context, args ...string) error {
+func run(ctx context.Context, dir string, args ...string) error {
 	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go %v: %w: %s", args, err, out)

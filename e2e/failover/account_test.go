@@ -13,7 +13,7 @@ import (
 type counts struct {
 	coordinators int // that were started
 	elections    int // terms that were claimed
-	recoveries   int // terms whose orders gateways have accepted, but the first
+	recoveries   int // terms after the first whose orders gateways have accepted
 
 	issued, obeyed, superseded, inStatus int // orders, counted anew with each term that they were written in
 
@@ -43,7 +43,10 @@ func (s *scene) account(w *watch, st rig.Status) counts {
 		var last shmproto.Seq
 		for _, o := range p.accepted {
 			accepted[[2]uint64{uint64(o.Term), uint64(o.Seq)}] = true
-			worked[o.Term], last = true, o.Seq
+			last = o.Seq
+			if o.Term > 1 {
+				worked[o.Term] = true
+			}
 		}
 		if uint64(last) > known.Seq {
 			s.t.Errorf("%s obeys order %d, but status has %d: it was forgotten", p.name, last, known.Seq)
@@ -69,6 +72,6 @@ func (s *scene) account(w *watch, st rig.Status) counts {
 			}
 		}
 	}
-	c.recoveries = max(0, len(worked)-1)
+	c.recoveries = len(worked)
 	return c
 }

@@ -27,14 +27,14 @@ func TestFaulty(t *testing.T) {
 	for _, f := range faulty {
 		t.Run(f.Name, func(t *testing.T) {
 			t.Parallel()
-			list, err := f.Overlay("../..", t.TempDir())
+			list, err := f.Overlay(root, t.TempDir())
 			if err != nil {
 				t.Fatal(err)
 			}
 			binary := filepath.Join(t.TempDir(), "guardring")
 			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 			defer cancel()
-			if err := binaries.BuildFaulty(ctx, binary, "guardring/host-agent", list); err != nil {
+			if err := (binaries.Variant{Overlay: list}).Build(ctx, binary, "guardring/host-agent"); err != nil {
 				t.Fatal(err)
 			}
 			for n := range uint64(rounds) {

@@ -134,7 +134,7 @@ func newStorm(t *testing.T, binary string, seed uint64) *storm {
 }
 
 // judge looks for what is wrong with what was seen.
-func (s *storm) judge() error {
+func (s *scene) judge() error {
 	claims, seen := s.history.operations()
 	return errors.Join(check(guardModel, claims), check(orderModel, seen))
 }

@@ -5,6 +5,7 @@ package failover
 import (
 	"context"
 	"flag"
+	"log"
 	"testing"
 	"time"
 
@@ -19,7 +20,13 @@ var (
 
 var hostBinary, guestBinary string
 
+// together is how many tests run at once: they wait for heartbeats most of the time.
+const together = "6"
+
 func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", together); err != nil {
+		log.Fatal(err)
+	}
 	testmain.Main(m, testmain.Setup{
 		Programs: map[string]*string{"guardring/host-agent": &hostBinary, "guardring/guest-agent": &guestBinary},
 		Begin: func(_ context.Context, run *testmain.Run) error {

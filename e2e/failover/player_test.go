@@ -33,6 +33,7 @@ type player struct {
 
 	published   int // how many
 	incarnation shmproto.Incarnation
+	open        bool         // its join gate
 	shown       []int        // the contested guards of the last publication
 	held        map[int]bool // what an answer has let it keep
 	barred      map[int]bool // what it may have been told not to use, and has not shown to be rid of
@@ -85,7 +86,9 @@ func (p *player) publish(o *shmproto.Order) error {
 	if err != nil {
 		return err
 	}
-	pub.Flags |= shmproto.MemberGated
+	if !p.open {
+		pub.Flags |= shmproto.MemberGated
+	}
 	if o != nil {
 		pub.Receipt = shmproto.Receipt{Epoch: o.Epoch, Term: o.Term, Seq: o.Seq, Digest: o.Digest(), Status: shmproto.ReceiptApplied}
 	}
@@ -157,17 +160,24 @@ func (p *player) answered() error {
 	if err != nil {
 		return err
 	}
+	if excluded := p.settle(o); excluded != len(o.Exclusions) {
+		return fmt.Errorf("%s: order %d of term %d excludes %v, which is more than what it showed: %v", p.name, o.Seq, o.Term, o.Exclusions, p.shown)
+	}
+	return p.obey(o)
+}
+
+// settle writes down what the order answers, nil: that there is none, and says how many of the guards that were asked for it excludes.
+func (p *player) settle(o *shmproto.Order) (excluded int) {
 	now := p.history.now()
 	clear(p.held)
 	clear(p.barred)
-	excluded := 0
 	for _, q := range p.unread {
 		out := unknown
 		if q.number == p.published {
 			switch {
 			case q.what == gives:
 				out = nothing
-			case excludes(o, p.guard(q.guard)):
+			case o != nil && excludes(o, p.guard(q.guard)):
 				out, p.barred[q.guard] = moves, true
 				excluded++
 			default:
@@ -177,10 +187,7 @@ func (p *player) answered() error {
 		p.history.asked(q.asked, q.call, out, now)
 	}
 	p.unread = p.unread[:0]
-	if excluded != len(o.Exclusions) {
-		return fmt.Errorf("%s: order %d of term %d excludes %v, which is more than what it showed: %v", p.name, o.Seq, o.Term, o.Exclusions, p.shown)
-	}
-	return p.obey(o)
+	return excluded
 }
 
 // obey answers an order once.

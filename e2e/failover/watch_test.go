@@ -113,3 +113,10 @@ func (w *watch) look() {
 		}
 	}
 }
+
+// seen returns the leases that were seen up to now.
+func (w *watch) seen() []beat {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.beats[:len(w.beats):len(w.beats)]
+}
