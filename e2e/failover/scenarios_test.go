@@ -5,6 +5,7 @@ package failover
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -216,16 +217,14 @@ func (s *stage) beating() bool {
 // the number in the lease, so none is missed by whoever looks too seldom; the successor's own clock runs as slowly as the machine does.
 func (s *stage) replaced(c scenario) (beats float64, took time.Duration) {
 	s.t.Helper()
-	seen := s.watch.seen()
+	var seen []beat
 	at := -1
-	for i, b := range seen {
-		if b.Acting && b.Term > s.term {
-			at = i
-			break
+	for end := time.Now().Add(patience); at < 0; time.Sleep(watching) { // the gateway may have been faster than who watches
+		if time.Now().After(end) {
+			s.t.Fatalf("no lease of a newer term than %d was seen", s.term)
 		}
-	}
-	if at < 0 {
-		s.t.Fatalf("no lease of a newer term than %d was seen", s.term)
+		seen = s.watch.seen()
+		at = slices.IndexFunc(seen, func(b beat) bool { return b.Acting && b.Term > s.term })
 	}
 	next, since := seen[at], s.struck
 	if c.fades {
