@@ -237,7 +237,7 @@ func difference(before, after []string) []string {
 	return out
 }
 
-// pageBlocks are the page's blocks of some kinds, in its order.
+// pageBlocks are the page's blocks of some kinds, in its order; of all kinds if none is named.
 func pageBlocks(t *testing.T, kinds ...string) []Block {
 	t.Helper()
 	page, err := os.ReadFile(adminPage)
@@ -248,7 +248,7 @@ func pageBlocks(t *testing.T, kinds ...string) []Block {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return slices.DeleteFunc(blocks, func(b Block) bool { return !slices.Contains(kinds, b.Kind) })
+	return slices.DeleteFunc(blocks, func(b Block) bool { return len(kinds) > 0 && !slices.Contains(kinds, b.Kind) })
 }
 
 // bring puts the host's package and the checksums, as make deb has made them, into a directory of the host. The package is in /kit.

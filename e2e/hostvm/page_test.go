@@ -1,7 +1,6 @@
 package hostvm
 
 import (
-	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -41,16 +40,8 @@ func TestMissing(t *testing.T) {
 }
 
 func TestAdminPageIsMarked(t *testing.T) {
-	page, err := os.ReadFile(adminPage)
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks, err := Blocks(string(page))
-	if err != nil {
-		t.Fatal(err)
-	}
 	count := map[string]int{}
-	for _, b := range blocks {
+	for _, b := range pageBlocks(t) {
 		count[b.Kind]++
 		if !slices.Contains(kinds, b.Kind) {
 			t.Errorf("line %d: a block for %q", b.Line, b.Kind)

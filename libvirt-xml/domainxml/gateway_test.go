@@ -62,7 +62,13 @@ func TestGoldens(t *testing.T) {
 // golden compares with a file of testdata, and has libvirt's schema judge the text.
 func golden(t *testing.T, file, got string) {
 	t.Helper()
-	path := filepath.Join("testdata", file)
+	asInFile(t, filepath.Join("testdata", file), got)
+	valid(t, file, got)
+}
+
+// asInFile compares a text with the file's, or with -rewrite writes the file.
+func asInFile(t *testing.T, path, got string) {
+	t.Helper()
 	if *rewrite {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
@@ -75,7 +81,6 @@ func golden(t *testing.T, file, got string) {
 	if diff := cmp.Diff(string(want), got); diff != "" {
 		t.Errorf("%s (-want +got; -rewrite writes it anew):\n%s", path, diff)
 	}
-	valid(t, file, got)
 }
 
 // valid has virt-xml-validate check a document, where the machine has it.

@@ -184,19 +184,7 @@ func TestDiffs(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := domainxml.Diff("before", before, "after", p.XML) + "notes: " + strings.Join(p.Notes, "\nnotes: ") + "\n"
-		path := filepath.Join("testdata", "diffs", name+".diff")
-		if *rewrite {
-			if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(string(want), got); diff != "" {
-			t.Errorf("%s (-want +got; -rewrite writes it anew):\n%s", path, diff)
-		}
+		asInFile(t, filepath.Join("testdata", "diffs", name+".diff"), got)
 	}
 }
 
