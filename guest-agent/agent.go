@@ -52,7 +52,7 @@ func runAgent(ctx context.Context, cfg config.Config, verbose bool) error {
 		return hint.Wrap(err, "stop the other agent, or give this one another run-dir")
 	}
 	leave := make(chan string)
-	var left atomic.Bool // all of them
+	var left atomic.Bool // all of them; known before leave is closed
 	usr1 := make(chan os.Signal, 1)
 	signal.Notify(usr1, syscall.SIGUSR1)
 	defer signal.Stop(usr1)
@@ -71,32 +71,7 @@ func runAgent(ctx context.Context, cfg config.Config, verbose bool) error {
 	defer cancel()
 	served := make(chan error, 1)
 	go func() { served <- listener.Serve(ctx, agent.Status) }()
-	go func() {
-		for {
-			select {
-			case <-usr1:
-			case <-ctx.Done():
-				return
-			}
-			names, all, err := takeRequest(cfg.LeaveFile())
-			if err != nil {
-				log.Error("a request to leave cannot be read", "error", err)
-				continue
-			}
-			if all {
-				left.Store(true)
-				close(leave)
-				return
-			}
-			for _, name := range names {
-				select {
-				case leave <- name:
-				case <-ctx.Done():
-					return
-				}
-			}
-		}
-	}()
+	go passRequests(ctx, usr1, cfg.LeaveFile(), log, leave, &left)
 	// Not being started by systemd is no error.
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		log.Warn("systemd was not told that the agent is ready", "error", err)
@@ -108,6 +83,35 @@ func runAgent(ctx context.Context, cfg config.Config, verbose bool) error {
 		return checkup.Exit{Code: leftCode}
 	}
 	return err
+}
+
+// passRequests tells the agent who must leave, by leave, each time that a signal says that
+// there is a request in the file. If all must, it notes that, closes leave and returns.
+func passRequests(ctx context.Context, signals <-chan os.Signal, file string, log *slog.Logger, leave chan<- string, left *atomic.Bool) {
+	for {
+		select {
+		case <-signals:
+		case <-ctx.Done():
+			return
+		}
+		names, all, err := takeRequest(file)
+		if err != nil {
+			log.Error("a request to leave cannot be read", "error", err)
+			continue
+		}
+		if all {
+			left.Store(true)
+			close(leave)
+			return
+		}
+		for _, name := range names {
+			select {
+			case leave <- name:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
 }
 
 func newLog(level slog.Level) *slog.Logger {

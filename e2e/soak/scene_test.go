@@ -41,7 +41,7 @@ type gateway struct {
 	end     context.CancelFunc // of its traffic
 }
 
-// StartAgent starts the agent.
+// StartAgent is StartGuest as kill wants it.
 func (g *gateway) StartAgent() (*tornet.Process, error) { return g.StartGuest() }
 
 func newScene(t *testing.T) *scene {
