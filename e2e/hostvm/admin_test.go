@@ -237,20 +237,6 @@ func difference(before, after []string) []string {
 	return out
 }
 
-// pageBlocks are the page's blocks of some kinds, in its order; of all kinds if none is named.
-func pageBlocks(t *testing.T, kinds ...string) []Block {
-	t.Helper()
-	page, err := os.ReadFile(adminPage)
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks, err := Blocks(string(page))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return slices.DeleteFunc(blocks, func(b Block) bool { return len(kinds) > 0 && !slices.Contains(kinds, b.Kind) })
-}
-
 // bring puts the host's package and the checksums, as make deb has made them, into a directory of the host. The package is in /kit.
 func bring(t *testing.T, ctx context.Context, h *Host, dir, built, kitName string) {
 	t.Helper()

@@ -1,6 +1,7 @@
 package hostvm
 
 import (
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -52,4 +53,18 @@ func TestAdminPageIsMarked(t *testing.T) {
 			t.Errorf("no block for %q", k)
 		}
 	}
+}
+
+// pageBlocks are the page's blocks of some kinds, in its order; of all kinds if none is named.
+func pageBlocks(t *testing.T, kinds ...string) []Block {
+	t.Helper()
+	page, err := os.ReadFile(adminPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks, err := Blocks(string(page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.DeleteFunc(blocks, func(b Block) bool { return len(kinds) > 0 && !slices.Contains(kinds, b.Kind) })
 }
