@@ -107,7 +107,7 @@ func command(runDir string, q report.Request) (report.Answer, error) {
 			}
 		case a.Standby:
 		case a.Error != "":
-			return a, errors.New(a.Error)
+			return a, hint.Errorf("guardring status shows gateways and members", "%s", a.Error)
 		default:
 			return a, nil
 		}
