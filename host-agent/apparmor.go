@@ -234,8 +234,8 @@ func apparmorCheck(c *cli.Context) error {
 	} else {
 		err = checkup.Print(c.App.Writer, lines)
 	}
-	if err == nil && lines.ExitCode() != 0 {
-		err = exitCode(lines.ExitCode())
+	if err == nil {
+		err = checkup.Conclude(lines)
 	}
 	return err
 }

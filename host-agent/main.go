@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"guardring/internal/checkup"
 	"guardring/internal/hint"
 	"guardring/internal/manual"
 )
@@ -22,11 +22,11 @@ const program = "guardring"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if err := run(ctx); err != nil {
-		var code exitCode
-		if errors.As(err, &code) {
-			os.Exit(int(code))
-		}
+	err := run(ctx)
+	if code, ok := checkup.CodeOf(err); ok {
+		os.Exit(code)
+	}
+	if err != nil {
 		hint.Print(os.Stderr, program, err)
 		os.Exit(1)
 	}
@@ -37,11 +37,6 @@ func run(ctx context.Context) error {
 	app.Setup()
 	return app.RunContext(ctx, flagsFirst(app, os.Args))
 }
-
-// exitCode ends the program silently: everything was said already.
-type exitCode int
-
-func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 func newApp() *cli.App {
 	app := &cli.App{

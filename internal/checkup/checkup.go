@@ -159,12 +159,12 @@ func PrintJSON(w io.Writer, l Lines) error {
 	return e.Encode(Document{Worst: l.Worst(), Lines: l})
 }
 
-// Exit is the error with which a command's action says that its report was
-// printed and that only the exit code is missing: main exits with Code and prints
-// nothing more.
+// Exit is the error with which a command's action says that everything was said
+// already, for instance by a doctor's report, and that only the exit code is
+// missing: main exits with Code and prints nothing more.
 type Exit struct{ Code int }
 
-func (e Exit) Error() string { return fmt.Sprintf("the checks ended with exit code %d", e.Code) }
+func (e Exit) Error() string { return fmt.Sprintf("exit code %d", e.Code) }
 
 // Conclude returns nil where all is well, else an Exit with the code.
 func Conclude(l Lines) error {
