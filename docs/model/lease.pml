@@ -120,7 +120,9 @@ inline read_ledgers() {
 proctype coordinator(byte s; byte me) {
 	byte t, x, mask, new;
 
-	/* election.New: what our seat shows of its former holder is shown on. */
+	/* election.New: at least what our seat shows of its former holder is shown on.
+	 * The code shows the highest term that it knows of, because its seat of a region
+	 * can be another than that of the board: the simulation has that. */
 #ifdef MUTANT_fence_falls_at_restart
 	show_lease(0);
 #else

@@ -133,6 +133,9 @@ type failover struct {
 	gates   []*gate
 	calm    bool
 	tally   tally
+
+	crossing *rand.Rand // nil: each coordinator has the same seat everywhere
+	crossed  int        // 1: who has one seat of the board has the other one in the regions
 }
 
 // book is the ledger file of one term.
@@ -146,6 +149,9 @@ func newFailover(t *testing.T, seed uint64, r *rooms) *failover {
 	w := &failover{
 		t: t, seed: seed, rooms: r, rng: rand.New(rand.NewPCG(seed, 23)), now: testStart, claimed: map[shmproto.Term]bool{},
 		books: map[shmproto.Term]*book{}, durable: map[string]bool{}, acted: map[shmproto.Term]bool{}, board: make([]byte, shmproto.LeaseBoardSize),
+	}
+	if seed%4 == 2 {
+		w.crossing = rand.New(rand.NewPCG(seed, 24)) // of its own, so that the other schedules stay what they are
 	}
 	w.cfg = Config{Policy: PolicyDisjoint, Epoch: testEpoch, Levels: RelayOnly, Budgets: generous, DelayMin: time.Second, DelayMax: 3 * time.Minute}
 	if w.free = seed%2 == 0; w.free {
@@ -176,6 +182,13 @@ func (w *failover) fail(format string, args ...any) {
 func (w *failover) run() {
 	w.t.Helper()
 	for range 650 {
+		if w.crossing != nil && w.crossing.IntN(200) == 0 {
+			// Both are killed, and those who come after them meet the seats in another order.
+			w.tally.Kills += 2
+			w.crossed = 1 - w.crossed
+			w.start(0)
+			w.start(1)
+		}
 		w.now = w.now.Add(time.Duration(w.rng.IntN(1500)) * time.Millisecond)
 		if n := w.rng.IntN(2 + len(w.gates)); n < 2 {
 			w.procs[n].advance()
@@ -208,7 +221,8 @@ func (w *failover) keep(records []Record) {
 // stopped before each of them and continue at any later time.
 type proc struct {
 	w      *failover
-	seat   int
+	seat   int // of the board
+	room   int // seat of the regions: the server gives whichever is free
 	m      *election.Machine
 	board  *shmproto.LeaseBoard
 	hosts  []*shmproto.Host
@@ -229,13 +243,13 @@ func (w *failover) start(seat int) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	p := &proc{w: w, seat: seat, board: board, told: make([]shmproto.Attachment, len(w.gates)), seen: make([]uint64, len(w.gates)), known: make([]bool, len(w.gates))}
+	p := &proc{w: w, seat: seat, room: seat ^ w.crossed, board: board, told: make([]shmproto.Attachment, len(w.gates)), seen: make([]uint64, len(w.gates)), known: make([]bool, len(w.gates))}
 	for _, g := range w.gates {
 		r, err := shmproto.Open(g.mem)
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		p.regs, p.hosts = append(p.regs, r), append(p.hosts, r.Host(seat))
+		p.regs, p.hosts = append(p.regs, r), append(p.hosts, r.Host(p.room))
 	}
 	var highest shmproto.Term
 	for t := range w.claimed {
@@ -283,8 +297,15 @@ func (p *proc) effects(a election.Action) (all []func()) {
 			}
 			p.board.Set(p.seat, l)
 		})
-		for _, h := range p.hosts {
-			add(func() { h.SetLease(l) })
+		for n, h := range p.hosts {
+			add(func() {
+				if was := &w.gates[n].fence[p.room]; l.Term < *was {
+					w.fail("%s: the fence of host seat %d falls from term %d to %d", w.gates[n].name, p.room, *was, l.Term)
+				} else {
+					*was = l.Term
+				}
+				h.SetLease(l)
+			})
 		}
 	}
 	switch a := a.(type) {
@@ -415,10 +436,10 @@ func (p *proc) advance() {
 // look is runner.look: whatever rang, or nothing did.
 func (p *proc) look(n int) {
 	w, g := p.w, p.w.gates[n]
-	if !w.calm && !g.rung[p.seat] && w.rng.IntN(3) > 0 {
+	if !w.calm && !g.rung[p.room] && w.rng.IntN(3) > 0 {
 		return
 	}
-	g.rung[p.seat] = false
+	g.rung[p.room] = false
 	a, held := p.regs[n].GuestSeat()
 	if !held {
 		w.fail("%s: nobody holds the guest seat", g.name)
@@ -508,6 +529,7 @@ type gate struct {
 	mood   mood
 	copied bool // its state was another's once
 	rung   [shmproto.HostSeats]bool
+	fence  [shmproto.HostSeats]shmproto.Term // the last that was shown there
 	bell   bool
 	shown  map[string]string // what its agents published, by (attachment, incarnation, seq)
 	kept   map[guardstate.Fingerprint]bool
