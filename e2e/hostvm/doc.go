@@ -15,6 +15,11 @@
 //	err = h.Save(ctx, "installed"); err = h.Revert(ctx, "installed")  // the running host as it was, in a second or two
 //	err = h.Reboot(ctx)
 //
+// A gateway (Options.Gateway) is booted once, and copied:
+//
+//	err = g.Freeze(ctx)                                // it ends
+//	a, err := g.Thaw(ctx, "updates", socket)           // goes on where g was, with a region of its own: after some seconds
+//
 // Boot returns when systemd has finished: after 25 s without KVM on two calm cores. Files are read-only in /kit. Changes to the disk end
 // with the host. The host has no network card but what Options.Network gives it, and that leads into the caller's network namespace only; enter one by
 // package e2e/testmain. Tor is installed and does not run.

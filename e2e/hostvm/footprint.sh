@@ -6,8 +6,11 @@ find / -xdev \( -path /proc -o -path /sys -o -path /kit -o -path /tmp -o -path /
 for d in /run /dev/shm; do find $d -path /run/libvirt -prune -o -iname '*guardring*' -printf 'file %p\n'; done
 for f in passwd group shadow gshadow; do sed "s/:.*//; s/^/$f /" /etc/$f; done
 sed 's/^/profile /' /sys/kernel/security/apparmor/profiles | sort
-systemctl list-units --all --plain --no-legend '*guardring*' | sed 's/^/unit /'
-systemctl list-unit-files --no-legend | awk '{print "unit file", $1, $2}'
+# Read from the files: systemd itself takes long, and what it does not answer in time would be nothing.
+files=$(systemctl --root=/ list-unit-files --no-legend)
+echo "$files" | awk '{print "unit file", $1, $2}'
+units=$(systemctl list-units --all --plain --no-legend '*guardring*')
+echo "$units" | sed '/^$/d; s/^/unit /'
 dpkg-query -W -f 'package ${Package} ${db:Status-Abbrev}\n'
-virsh net-list --all --name | sed '/^$/d; s/^/network /'
+[ ! -S /run/libvirt/libvirt-sock ] || virsh net-list --all --name | sed '/^$/d; s/^/network /'
 pgrep -l guardring | sed 's/^/process /' || true

@@ -2,6 +2,7 @@ package hostvm
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -33,8 +34,12 @@ type Options struct {
 	MemoryMiB int
 	// Network is a network card; nil for none. Nothing in the host configures it.
 	Network *vmtest.Network
-	// Region makes it a gateway: the socket of an ivshmem server, for a device behind an IOMMU. QEMU cannot Save such a host.
+	// Gateway makes it a gateway: it has an IOMMU, and no libvirt.
+	Gateway bool
+	// Region makes it a gateway with the device: the socket of an ivshmem server. QEMU cannot save such a host.
 	Region string
+	// Ports are as in vmtest.Options.
+	Ports []string
 	// CD is an image in a CD drive, as a gateway's domain has it; "" for no drive.
 	CD string
 }
@@ -43,6 +48,9 @@ type Options struct {
 // nothing else is.
 type Host struct {
 	guest  *vmtest.Guest
+	kit    *vmtest.Kit
+	image  Image
+	opts   Options
 	dir    string
 	booted time.Duration
 }
@@ -69,41 +77,22 @@ func Boot(ctx context.Context, kit *vmtest.Kit, image Image, o Options) (*Host, 
 	if err != nil {
 		return nil, err
 	}
-	h := &Host{dir: dir}
-	if err := h.boot(ctx, kit, image, o); err != nil {
+	h := &Host{dir: dir, kit: kit, image: image, opts: o}
+	if err := h.boot(ctx); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
 	return h, nil
 }
 
-func (h *Host) boot(ctx context.Context, kit *vmtest.Kit, image Image, o Options) error {
-	overlay, disk := filepath.Join(h.dir, "overlay"), filepath.Join(h.dir, "kit")
-	if err := run(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", image.disk(), overlay); err != nil {
+func (h *Host) boot(ctx context.Context) error {
+	if err := run(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", h.image.disk(), h.overlay()); err != nil {
 		return err
 	}
-	if err := makeKit(ctx, disk, append(o.Files, File{Name: ".inside", Source: kit.Inside()})); err != nil {
+	if err := makeKit(ctx, h.kitDisk(), append(h.opts.Files, File{Name: ".inside", Source: h.kit.Inside()})); err != nil {
 		return err
 	}
 	began := time.Now()
-	commandLine := kernelOptions
-	if o.Region != "" {
-		commandLine += gatewayOptions
-	}
-	drives := []string{
-		// Nothing on it outlives the host, so nothing has to reach this machine's disk.
-		"-drive", "if=none,id=root,format=qcow2,cache=unsafe,file=" + overlay, "-device", "virtio-blk-pci,drive=root,addr=0x4",
-		"-drive", "if=none,id=kit,format=raw,readonly=on,file=" + disk, "-device", "virtio-blk-pci,drive=kit,addr=0x5"}
-	if o.CD != "" {
-		drives = append(drives, "-drive", "if=none,id=cd,format=raw,readonly=on,media=cdrom,file="+o.CD,
-			"-device", "virtio-scsi-pci,addr=0x11", "-device", "scsi-cd,drive=cd,id=cd")
-	}
-	var err error
-	h.guest, err = kit.Boot(ctx, vmtest.Options{
-		Name: o.Name, MemoryMiB: o.MemoryMiB, Processors: 2, Network: o.Network, CommandLine: commandLine,
-		System: &vmtest.System{Kernel: image.kernel(), Initrd: image.initrd(), StartLimit: startLimit},
-		Region: o.Region, IOMMU: o.Region != "", QEMU: drives,
-	})
-	if err != nil {
+	if err := h.start(ctx, h.kitDisk(), ""); err != nil {
 		return err
 	}
 	if err := h.settle(ctx); err != nil {
@@ -111,6 +100,39 @@ func (h *Host) boot(ctx context.Context, kit *vmtest.Kit, image Image, o Options
 	}
 	h.booted = time.Since(began)
 	return nil
+}
+
+func (h *Host) overlay() string { return filepath.Join(h.dir, "overlay") }
+func (h *Host) kitDisk() string { return filepath.Join(h.dir, "kit") }
+
+// start starts QEMU with the host's overlay, a disk for /kit, and the snapshot to go on from, or "" for a boot.
+func (h *Host) start(ctx context.Context, kitDisk, snapshot string) error {
+	o := h.opts
+	gateway := o.Gateway || o.Region != ""
+	commandLine := kernelOptions
+	if gateway {
+		commandLine += gatewayOptions
+	}
+	drives := []string{
+		// Nothing on it outlives the host, so nothing has to reach this machine's disk.
+		"-drive", "if=none,id=root,format=qcow2,cache=unsafe,file=" + h.overlay(), "-device", "virtio-blk-pci,drive=root,addr=0x4",
+		"-drive", "if=none,id=kit,format=raw,readonly=on,file=" + kitDisk, "-device", "virtio-blk-pci,drive=kit,addr=0x5"}
+	if o.CD != "" {
+		drives = append(drives, "-drive", "if=none,id=cd,format=raw,readonly=on,media=cdrom,file="+o.CD,
+			"-device", "virtio-scsi-pci,addr=0x11", "-device", "scsi-cd,drive=cd,id=cd")
+	}
+	if o.Gateway && o.Region == "" {
+		// The firmware's tables name the devices that the IOMMU is for: a region that comes later needs one in its place, which QEMU's snapshots
+		// do not mention.
+		drives = append(drives, "-device", "pci-testdev,addr=0x10")
+	}
+	var err error
+	h.guest, err = h.kit.Boot(ctx, vmtest.Options{
+		Name: o.Name, MemoryMiB: o.MemoryMiB, Processors: 2, Network: o.Network, CommandLine: commandLine,
+		System: &vmtest.System{Kernel: h.image.kernel(), Initrd: h.image.initrd(), StartLimit: startLimit},
+		Region: o.Region, IOMMU: gateway, Ports: o.Ports, QEMU: drives, Resume: snapshot,
+	})
+	return err
 }
 
 // settle waits until systemd has nothing left to start, and says what did not start.
@@ -236,6 +258,68 @@ func (h *Host) Revert(ctx context.Context, name string) error {
 	return err
 }
 
+// frozen is the snapshot of a host that was frozen.
+const frozen = "frozen"
+
+// Freeze keeps the whole state of the running host, a Gateway without a Region, and ends it. Thaw starts it again, as often as is wanted.
+func (h *Host) Freeze(ctx context.Context) error {
+	if _, err := h.Run(ctx, "echo 1 >/sys/bus/pci/devices/0000:00:10.0/remove"); err != nil {
+		return err
+	}
+	if err := h.Save(ctx, frozen); err != nil {
+		return err
+	}
+	// In order: what QEMU has not written yet is lost otherwise.
+	if _, err := h.guest.QMP("quit", nil); err != nil {
+		return err
+	}
+	select {
+	case <-h.guest.Exited():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Thaw starts a host that goes on from where h was frozen, on a copy of its disk: with today's clock, random numbers of its own, and the region and
+// the ways into its network that it is given. It has h's files, memory, CD and ports, and the same machine ID. h must be closed after it.
+func (h *Host) Thaw(ctx context.Context, name, region string, forward ...vmtest.Forward) (*Host, error) {
+	dir, err := os.MkdirTemp("/tmp", "host-")
+	if err != nil {
+		return nil, err
+	}
+	o := h.opts
+	o.Name, o.Region = name, region
+	if o.Network != nil {
+		o.Network = &vmtest.Network{Number: o.Network.Number, Forward: forward}
+	}
+	c := &Host{dir: dir, kit: h.kit, image: h.image, opts: o}
+	if err := c.thaw(ctx, h); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+func (h *Host) thaw(ctx context.Context, from *Host) error {
+	began := time.Now()
+	if err := run(ctx, "cp", "--reflink=auto", "--sparse=always", from.overlay(), h.overlay()); err != nil {
+		return err
+	}
+	if err := h.start(ctx, from.kitDisk(), frozen); err != nil {
+		return err
+	}
+	var seed [64]byte
+	rand.Read(seed[:])
+	if err := h.Put(ctx, "/run/seed", seed[:], 0o600); err != nil {
+		return err
+	}
+	// Two that were one would draw the same numbers: RNDRESEEDCRNG takes the new ones at once. The device is new on the bus.
+	_, err := h.Run(ctx, `cat /run/seed >/dev/urandom; rm /run/seed; perl -e 'open(my $f, "+<", "/dev/urandom") or die $!; defined ioctl($f, 0x5207, 0) or die $!'
+date -s @`+strconv.FormatInt(time.Now().Unix(), 10)+` >/dev/null; echo 1 >/sys/bus/pci/rescan; udevadm settle`)
+	h.booted = time.Since(began)
+	return err
+}
+
 // monitor runs a command of QEMU's human monitor, which says nothing if all is well.
 func (h *Host) monitor(command string) error {
 	answer, err := h.guest.QMP("human-monitor-command", map[string]string{"command-line": command})
@@ -245,10 +329,16 @@ func (h *Host) monitor(command string) error {
 	return err
 }
 
-// ChangeCD puts another image into the CD drive. Preconditions: it is not mounted.
-func (h *Host) ChangeCD(image string) error { return h.monitor("change cd " + image + " raw") }
+// ChangeCD puts another image of the same label into the CD drive. Preconditions: it is not mounted.
+func (h *Host) ChangeCD(ctx context.Context, image string) error {
+	// udev has the drive locked (CDROM_LOCKDOOR). One that is opened by force has udev eject what is in it, and that may be the next image.
+	if _, err := h.Run(ctx, `perl -MFcntl -e 'sysopen(my $f, "/dev/sr0", O_RDONLY|O_NONBLOCK) or die $!; defined ioctl($f, 0x5329, 0) or die $!'`); err != nil {
+		return err
+	}
+	return h.monitor("change cd " + image + " raw")
+}
 
-// Booted is how long the boot took, until systemd had started everything.
+// Booted is how long the boot took, until systemd had started everything, or the thaw.
 func (h *Host) Booted() time.Duration { return h.booted }
 
 // Console is what the kernel and systemd wrote on the console.

@@ -63,6 +63,7 @@ func begin(ctx context.Context, run *testmain.Run) (err error) {
 			shared.Close()
 		}
 	})
+	run.Defer(closeStage)
 	return nil
 }
 

@@ -21,7 +21,7 @@ func (g *Guest) Start(ctx context.Context) error {
 	if err := g.launch(ctx); err != nil {
 		return errors.Join(fmt.Errorf("guest %s: %w", g.Name, err), g.Kill())
 	}
-	if err := g.awaitHello(ctx); err != nil {
+	if err := g.awaitStart(ctx); err != nil {
 		return errors.Join(fmt.Errorf("guest %s does not start: %w; its console ends with: %s", g.Name, err, tail(g.Console())), g.Kill())
 	}
 	if strings.Contains(g.Console(), "Initramfs unpacking failed") {
@@ -110,6 +110,17 @@ func accept(ctx context.Context, p Process, l net.Listener) (net.Conn, error) {
 	default:
 		return nil, fmt.Errorf("QEMU ended: %v", p.Err())
 	}
+}
+
+// awaitStart waits until the guest answers. One that resumes has said hello long ago.
+func (g *Guest) awaitStart(ctx context.Context) error {
+	if g.opts.Resume == "" {
+		return g.awaitHello(ctx)
+	}
+	if _, err := g.Run(ctx, "true"); err != nil {
+		return fmt.Errorf("%w: %s", err, g.QEMULog())
+	}
+	return nil
 }
 
 func (g *Guest) awaitHello(ctx context.Context) error {

@@ -119,6 +119,9 @@ func (g *Guest) args(ctx context.Context) []string {
 		}
 		args = append(args, "-netdev", user, "-device", "virtio-net-pci,netdev=net,romfile=")
 	}
+	if o.Resume != "" {
+		args = append(args, "-loadvm", o.Resume)
+	}
 	return append(args, o.QEMU...)
 }
 

@@ -21,6 +21,9 @@ type Options struct {
 	System *System
 	// Files are added to what the kit gives every guest, and replace it.
 	Files []File
+	// Resume is a snapshot in a disk of QEMU's options: the guest goes on from there and does not boot. It is one of a guest with the same
+	// options, Region and Forward aside: what is in Region is found by a new look at the PCI bus.
+	Resume string
 	// Network is a network card behind QEMU's user-mode network; nil for none.
 	Network *Network
 	// Keep are folders of the guest that outlive its machine: they lie on a disk, and begin as Files have them.

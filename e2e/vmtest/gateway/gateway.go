@@ -12,13 +12,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"guardring/e2e/tornet"
@@ -54,23 +50,16 @@ type Gateway struct {
 	// Tor is its Tor, as tests and the oracle use it.
 	Tor *tornet.Client
 
-	cfg       Config
-	forwards  map[string]int // ports of this machine's 127.0.0.1, by the client's socket
-	listeners []net.Listener
-	agent     string // process ID in the guest
+	cfg    Config
+	window *Window
+	agent  string // process ID in the guest
 }
 
 // Ports of the virtio-serial ports, which are also the files that they fill.
 const (
-	guardLog = "guard.log" // tornet.Tor.GuardLog
+	guardLog = GuardLogPort
 	agentLog = "agent.log"
 )
-
-// Where Debian has Tor's sockets; ports in the guest that are joined with them.
-var sockets = []struct {
-	name, path string
-	port       int
-}{{"control", "/run/tor/control", 9151}, {"socks", "/run/tor/socks", 9150}}
 
 // kept is what a guest has on its disk.
 var kept = []string{"/etc/tor", "/etc/guardring", "/var/lib/tor", "/var/lib/guardring-guest"}
@@ -89,27 +78,18 @@ const (
 
 // Boot boots a gateway, joins and starts its Tor and waits until that can build circuits. The agent does not run yet. The error names the gateway.
 func Boot(ctx context.Context, kit *vmtest.Kit, cfg Config) (*Gateway, error) {
-	g := &Gateway{cfg: cfg, forwards: map[string]int{}}
-	network := &vmtest.Network{Number: cfg.Number}
-	for _, s := range sockets {
-		host := 20000 + 10*cfg.Number + s.port - 9150
-		g.forwards[s.name] = host
-		network.Forward = append(network.Forward, vmtest.Forward{Host: host, Guest: s.port})
-	}
+	g := &Gateway{cfg: cfg}
+	network := &vmtest.Network{Number: cfg.Number, Forward: Forwards(cfg.Number)}
 	var err error
 	g.Guest, err = kit.Boot(ctx, vmtest.Options{Name: cfg.Name, Region: cfg.Region, Machine: cfg.Machine, IOMMU: !cfg.NoIOMMU, Network: network,
 		Files: g.files(), Keep: kept, Ports: []string{guardLog, agentLog}, Hypervisor: cfg.Hypervisor})
 	if err != nil {
 		return nil, err
 	}
-	if err := g.serve(); err != nil {
+	if g.window, err = NewWindow(g.Guest, cfg.Network, cfg.Number); err != nil {
 		return nil, errors.Join(err, g.Close())
 	}
-	g.Tor = cfg.Network.Remote(cfg.Name, g.Dir, func() ([]byte, error) {
-		ctx, cancel := context.WithTimeout(context.Background(), commandLimit)
-		defer cancel()
-		return g.ReadFile(ctx, "/var/lib/tor/state")
-	})
+	g.Tor = g.window.Tor
 	if err := g.setUp(ctx); err != nil {
 		return nil, errors.Join(err, g.Close())
 	}
@@ -153,12 +133,7 @@ chown debian-tor:debian-tor /run/tor /run/guardring-guest
 chmod 2755 /run/tor`); err != nil {
 		return err
 	}
-	for _, s := range sockets {
-		if err := g.Pass(ctx, "0.0.0.0:"+strconv.Itoa(s.port), s.path); err != nil {
-			return err
-		}
-	}
-	return nil
+	return g.window.Admit(ctx)
 }
 
 func (g *Gateway) sh(ctx context.Context, script string) error {
@@ -176,14 +151,7 @@ setsid tor --defaults-torrc `+defaultsTorrc+` -f /etc/tor/torrc --RunAsDaemon 0 
 until [ "$(stat -c %s `+cookie+` 2>/dev/null)" = 32 ] && [ -S /run/tor/control ]; do kill -0 $! || exit 1; sleep 0.1; done`); err != nil {
 		return fmt.Errorf("%w; its Tor says: %s", err, g.Port(guardLog))
 	}
-	b, err := g.ReadFile(ctx, cookie)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(g.Tor.CookieFile(), b, 0o600); err != nil {
-		return err
-	}
-	return g.Tor.Connect(ctx)
+	return g.window.Connect(ctx)
 }
 
 // StopTor ends Tor as Debian's unit does: it saves its state.
@@ -294,52 +262,11 @@ func (g *Gateway) again(ctx context.Context) error {
 	return g.StartTor(ctx)
 }
 
-// serve makes the client's sockets, which lead to ports of this machine, which lead into the guest.
-func (g *Gateway) serve() error {
-	for _, s := range sockets {
-		l, err := net.Listen("unix", filepath.Join(g.Dir, s.name))
-		if err != nil {
-			return err
-		}
-		g.listeners = append(g.listeners, l)
-		target := net.JoinHostPort("127.0.0.1", strconv.Itoa(g.forwards[s.name]))
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go join(c, target)
-			}
-		}()
-	}
-	return nil
-}
-
-func join(a net.Conn, target string) {
-	b, err := net.Dial("tcp", target)
-	if err != nil {
-		a.Close()
-		return
-	}
-	var once sync.Once
-	end := func() { once.Do(func() { a.Close(); b.Close() }) }
-	for _, way := range [][2]net.Conn{{a, b}, {b, a}} {
-		go func() {
-			defer end()
-			io.Copy(way[0], way[1])
-		}()
-	}
-}
-
 // Close ends the gateway and deletes its files.
 func (g *Gateway) Close() error {
 	var errs []error
-	for _, l := range g.listeners {
-		errs = append(errs, l.Close())
-	}
-	if g.Tor != nil {
-		errs = append(errs, g.cfg.Network.RemoveClient(g.Tor))
+	if g.window != nil {
+		errs = append(errs, g.window.Close())
 	}
 	return errors.Join(append(errs, g.Guest.Close())...)
 }

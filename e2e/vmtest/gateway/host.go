@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"time"
 
 	"guardring/e2e/rig"
 	"guardring/e2e/tornet"
@@ -74,6 +75,25 @@ func (h *Host) KillCoordinator() error { return h.coordinator.Kill() }
 
 // Coordinator is the coordinator's process.
 func (h *Host) Coordinator() *tornet.Process { return h.coordinator }
+
+// Upgrade ends both in order and starts those of another program in their place, as a package's upgrade does: the server first, with what the
+// former one has stored.
+func (h *Host) Upgrade(ctx context.Context, program string) error {
+	h.Host = program
+	if err := h.server.Stop(stopLimit); err != nil {
+		return err
+	}
+	if err := h.StartServer(ctx); err != nil {
+		return err
+	}
+	if err := h.coordinator.Stop(stopLimit); err != nil {
+		return err
+	}
+	return h.StartCoordinator(ctx)
+}
+
+// stopLimit bounds the end of a process that was asked to end.
+const stopLimit = 20 * time.Second
 
 // Stop ends all processes of the host and deletes its files.
 func (h *Host) Stop() error { return errors.Join(h.Rig.Stop(), h.store.Close()) }
