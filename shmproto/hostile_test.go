@@ -3,6 +3,8 @@ package shmproto
 import (
 	"errors"
 	"math"
+	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -24,6 +26,36 @@ func mend(record []byte) {
 	n := int(le.Uint32(record[recordShapeOff:]))
 	if end := recordHeaderSize + (n+7)&^7; end <= len(record) {
 		le.PutUint64(record, checksum(record[recordVersionOff:end]))
+	}
+}
+
+// TestReaderGivesUp: a guest that changes the version all the time keeps no reader for longer
+// than a few tries.
+func TestReaderGivesUp(t *testing.T) {
+	if runtime.NumCPU() < 2 {
+		t.Skip("skipping, nobody can write while somebody reads (try: a machine with two processors)")
+	}
+	_, h, _, c, _ := published(t)
+	for v := range uint64(2) { // records of no version
+		store(c.mem, c.bufferOff(v)+recordVersionOff, math.MaxUint64)
+	}
+	var over atomic.Bool
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for v := uint64(0); !over.Load(); v++ {
+			store(c.mem, cellVersionOff, v)
+		}
+	}()
+	var p Publication
+	seen := false
+	for end := time.Now().Add(20 * time.Second); !seen && time.Now().Before(end); {
+		seen = errors.Is(h.ReadPublication(0, &p), ErrTorn)
+	}
+	over.Store(true)
+	<-done
+	if !seen {
+		t.Error("no reader has given up in 20 seconds")
 	}
 }
 
