@@ -136,10 +136,21 @@ func TestTheServerKeepsDevicesAlive(t *testing.T) {
 	}
 }
 
-// TestGuardsStayInMemory: what is in the units' memory is a list of one person's guards.
+// TestGuardsStayInMemory: what is in the units' memory, the agent's in a gateway too, is a list
+// of one person's guards.
 func TestGuardsStayInMemory(t *testing.T) {
+	const agents = "../agentiso/files/guardring-guest.service"
+	units := map[string]string{}
 	for _, name := range services(t) {
-		s := settings(read(t, name))
+		units[name] = read(t, name)
+	}
+	agent, err := os.ReadFile(agents)
+	if err != nil {
+		t.Fatal(err)
+	}
+	units[agents] = string(agent)
+	for name, text := range units {
+		s := settings(text)
 		for _, key := range []string{"LimitCORE", "MemorySwapMax"} {
 			if got := strings.Join(s[key], " "); got != "0" {
 				t.Errorf("%s: %s=%s, want 0", name, key, got)
