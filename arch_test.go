@@ -253,17 +253,29 @@ func TestSecurityPageNamesRealTests(t *testing.T) {
 			t.Errorf("docs/SECURITY.md names %s, which does not exist", m[1])
 		}
 	}
-	// Scripts stand in brackets behind TestScripts, the folder before a colon.
-	for _, m := range regexp.MustCompile("`TestScripts` \\(([^)]*)\\)").FindAllStringSubmatch(string(page), -1) {
-		for _, name := range strings.FieldsFunc(m[1], func(r rune) bool { return strings.ContainsRune(" ,;", r) }) {
-			found := strings.HasSuffix(name, ":")
-			for _, path := range []string{"internal/coordinator/testdata/rules/" + name, "guest-agent/rotation/testdata/scripts/" + name + ".txt"} {
-				_, err := os.Stat(path)
-				found = found || err == nil
-			}
-			if !found {
-				t.Errorf("docs/SECURITY.md names the script %s, which does not exist", name)
+	// In the tables of promises the tests' package stands in brackets behind them, and
+	// behind a colon the scripts: that makes the command.
+	_, promises, _ := strings.Cut(string(page), "\n## Promises\n")
+	promises, _, found := strings.Cut(promises, "\n## How to run")
+	if !found {
+		t.Fatal("docs/SECURITY.md has no promises and how to run what shows them")
+	}
+	group := regexp.MustCompile("((?:`(?:Test|Fuzz)[A-Za-z0-9]+`(?:, )?)+) \\(([a-z0-9/-]+)(?:: ([^)]*))?\\)")
+	for _, m := range group.FindAllStringSubmatch(promises, -1) {
+		for name := range strings.SplitSeq(m[1], ", ") {
+			name = strings.Trim(name, "`")
+			if exec.Command("git", "grep", "-qE", "^func "+name+"\\(", "--", ":(glob)"+m[2]+"/*_test.go").Run() != nil {
+				t.Errorf("docs/SECURITY.md says that %s is in %s, which it is not", name, m[2])
 			}
 		}
+		for name := range strings.FieldsFuncSeq(m[3], func(r rune) bool { return strings.ContainsRune(" ,", r) }) {
+			_, err := os.Stat(filepath.Join(m[2], "testdata/rules", name))
+			if _, other := os.Stat(filepath.Join(m[2], "testdata/scripts", name+".txt")); err != nil && other != nil {
+				t.Errorf("docs/SECURITY.md names the script %s of %s, which does not exist", name, m[2])
+			}
+		}
+	}
+	if rest := regexp.MustCompile("`(?:Test|Fuzz)[A-Za-z0-9]+`").FindString(group.ReplaceAllString(promises, "")); rest != "" {
+		t.Errorf("docs/SECURITY.md names %s without its package", rest)
 	}
 }
