@@ -23,8 +23,8 @@ type Coordinator struct {
 	// Durable: what Save and Snapshot speak of.
 	members []*member // sorted by name
 	byName  map[Member]*member
-	stamp   uint64 // highest stamp counter given out
-	floor   uint64 // highest order seq of any forgotten member: a returning one starts above it
+	stamp   uint64  // highest stamp counter given out
+	floors  []floor // of gateways with forgotten members, sorted by name
 
 	// Volatile.
 	relays         map[guardstate.Fingerprint]*relay

@@ -119,3 +119,34 @@ func (c *Coordinator) calmDown() {
 		return true
 	})
 }
+
+// floor is the highest number that an order of a forgotten member of a gateway had: one
+// that returns starts above it. Each gateway has its own: by a common one the number of
+// a newcomer's first order would tell of others' orders. Gateway "" is in ledgers of
+// earlier builds, which had one for all.
+type floor struct {
+	gateway string
+	seq     uint64
+}
+
+// floorOf returns above which number an order of a gateway's members must be.
+func (c *Coordinator) floorOf(gateway string) (seq uint64) {
+	for _, f := range c.floors {
+		if f.gateway == gateway || f.gateway == "" {
+			seq = max(seq, f.seq)
+		}
+	}
+	return seq
+}
+
+// raiseFloor notes the number of a forgotten member's last order.
+func (c *Coordinator) raiseFloor(gateway string, seq uint64) {
+	if seq == 0 {
+		return
+	}
+	i, found := slices.BinarySearchFunc(c.floors, gateway, func(f floor, n string) int { return cmp.Compare(f.gateway, n) })
+	if !found {
+		c.floors = slices.Insert(c.floors, i, floor{gateway: gateway})
+	}
+	c.floors[i].seq = max(c.floors[i].seq, seq)
+}

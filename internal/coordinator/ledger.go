@@ -90,7 +90,8 @@ func (c *Coordinator) apply(r *Record) error {
 		return fmt.Errorf("version %d: this build reads version %d", r.Version, RecordVersion)
 	}
 	if r.Kind == RecordCounters {
-		c.stamp, c.floor = max(c.stamp, r.Stamp.Counter), max(c.floor, r.Seq)
+		c.stamp = max(c.stamp, r.Stamp.Counter)
+		c.raiseFloor(r.Gateway, r.Seq)
 		return nil
 	}
 	name := r.member()
@@ -174,7 +175,10 @@ func (c *Coordinator) Snapshot() []Record {
 		r.Version, r.Gateway, r.Instance = RecordVersion, m.Gateway, m.Instance
 		all = append(all, r)
 	}
-	add(Member{}, Record{Kind: RecordCounters, Stamp: Stamp{Counter: c.stamp}, Seq: c.floor})
+	add(Member{}, Record{Kind: RecordCounters, Stamp: Stamp{Counter: c.stamp}})
+	for _, f := range c.floors {
+		add(Member{Gateway: f.gateway}, Record{Kind: RecordCounters, Seq: f.seq})
+	}
 	for _, m := range c.members {
 		add(m.name, m.record())
 		if m.account != nil {

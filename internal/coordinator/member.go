@@ -218,7 +218,7 @@ func (c *Coordinator) addMember(name Member) *member {
 
 // dropMember forgets a member that has neither claims nor exclusions nor slot.
 func (c *Coordinator) dropMember(m *member) {
-	c.floor = max(c.floor, m.seq)
+	c.raiseFloor(m.name.Gateway, m.seq)
 	i, found := slices.BinarySearchFunc(c.members, m.name, func(o *member, n Member) int { return o.name.Compare(n) })
 	if found {
 		c.members = slices.Delete(c.members, i, i+1)

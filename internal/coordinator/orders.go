@@ -25,7 +25,7 @@ func (c *Coordinator) exclude(m *member, added []Exclusion) {
 func (c *Coordinator) order(m *member, all []Exclusion) {
 	m.noteObeyed(all)
 	m.exclusions = all
-	m.seq = max(m.seq, c.floor) + 1
+	m.seq = max(m.seq, c.floorOf(m.name.Gateway)) + 1
 	m.answers = shmproto.Answers{Attachment: m.pub.attachment, Incarnation: m.pub.incarnation, Seq: m.pub.seq}
 	m.answer, m.reason = shmproto.ReceiptNone, shmproto.ReasonNone
 	c.saveOrder(m)

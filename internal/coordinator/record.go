@@ -18,7 +18,7 @@ type RecordKind string
 // so that a later record replaces an earlier one and a ledger can be cut down
 // to the last of each.
 const (
-	RecordCounters RecordKind = "counters" // Stamp.Counter and Seq are the highest ever given out
+	RecordCounters RecordKind = "counters" // Stamp.Counter is the highest ever given out; Seq the highest of a Gateway's forgotten members
 	RecordMember   RecordKind = "member"   // the member is known; Away says since when it is not shown
 	RecordForget   RecordKind = "forget"   // the member is known no more, with all that belongs to it
 	RecordClaim    RecordKind = "claim"    // the member claims Key since Stamp
