@@ -139,8 +139,7 @@ func replace(t *testing.T, c scenario) {
 	}
 	w := s.watch
 	s.endWatch()
-	st := s.await("one coordinator acts", rig.Status.Acting)
-	counts := s.account(w, st)
+	counts := s.account(w, s.obeyed())
 	t.Logf("figures: %s: %s", c.name, counts)
 	if counts.late < c.late {
 		t.Errorf("%d late writes, want %d: this shows nothing", counts.late, c.late)
@@ -148,6 +147,22 @@ func replace(t *testing.T, c scenario) {
 	if err := s.judge(); err != nil {
 		t.Error(err)
 	}
+}
+
+// obeyed waits until status says of everybody who was told anything that the last order is applied.
+func (s *stage) obeyed() rig.Status {
+	s.t.Helper()
+	return s.await("every last order is applied", func(st rig.Status) bool {
+		all := st.Acting()
+		for _, p := range s.players {
+			must(s.t, p.hold(watching))
+			m := st.Member(p.name + "/default")
+			if n := len(p.accepted); n > 0 {
+				all = all && m.Order.Seq == uint64(p.accepted[n-1].Seq) && m.Receipt.Status == "applied"
+			}
+		}
+		return all
+	})
 }
 
 func must(t *testing.T, err error) {
