@@ -4,6 +4,8 @@ package e2e
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -105,9 +107,37 @@ func TestExplainAllowReplay(t *testing.T) {
 	}
 
 	out := p.guardring("replay")
+	p.rejectsDamage()
 	for _, want := range []string{"excluded bob/default", "allowed bob/default", "every one the same as then"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("replay does not say %q:\n%s", want, out)
 		}
+	}
+}
+
+// rejectsDamage has replay look at the journal with one guard changed into another in the line that shows bob's first: it must not go through.
+func (p *pair) rejectsDamage() {
+	p.t.Helper()
+	segments, err := filepath.Glob(filepath.Join(p.rig.RunDir(), "host", "journal", "journal.*.jsonl"))
+	if err != nil || len(segments) == 0 {
+		p.t.Fatalf("no journal: %v", err)
+	}
+	text, err := os.ReadFile(segments[len(segments)-1])
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	lines := strings.SplitAfter(string(text), "\n")
+	i := slices.IndexFunc(lines, func(l string) bool {
+		return strings.Contains(l, `"Gateway":"bob"`) && strings.Contains(l, `"orders":`)
+	})
+	if i < 0 {
+		p.t.Fatal("no line of the journal has an order for bob")
+	}
+	damaged := filepath.Join(p.rig.Dir, "damaged.jsonl")
+	if err := os.WriteFile(damaged, []byte(strings.Join(slices.Delete(lines, i, i+1), "")), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	if out, err := p.rig.Guardring(p.ctx(20*time.Second), "replay", damaged); err == nil {
+		p.t.Errorf("replay has no objection to a journal without the line of an order:\n%s", out)
 	}
 }

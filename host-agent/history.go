@@ -134,40 +134,56 @@ func replay(c *cli.Context) error {
 	if len(files) == 0 {
 		return hint.Errorf("a coordinator writes it while it acts; or name files", "there is no journal in %s", rundir.Dir(cfg.RunDir).Journal())
 	}
+	var before *segment
 	for _, file := range files {
-		if err := replayFile(c, file, cfg.ShowFingerprints); err != nil {
+		s, err := replayFile(c, file, cfg.ShowFingerprints, before)
+		if err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}
+		before = s
 	}
 	return nil
 }
 
-func replayFile(c *cli.Context, file string, fingerprints bool) error {
+// segment is one that was replayed.
+type segment struct {
+	term   uint64
+	player *coordinator.Player
+}
+
+// replayFile replays one segment, which follows the one before, if there is one.
+func replayFile(c *cli.Context, file string, fingerprints bool, before *segment) (*segment, error) {
 	lines, torn, err := journal.Lines(file)
 	var path *fs.PathError
 	if errors.As(err, &path) {
-		return path.Err // the caller names the file
+		return nil, path.Err // the caller names the file
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if torn {
 		fmt.Fprintf(os.Stderr, "%s: the last line is cut off and left out\n", file)
 	}
 	if len(lines) == 0 {
-		return errors.New("it is empty")
+		return nil, errors.New("it is empty")
 	}
 	var head struct {
 		At         time.Time              `json:"at"`
 		Build      string                 `json:"build"`
+		Term       uint64                 `json:"term"`
 		Checkpoint coordinator.Checkpoint `json:"checkpoint"`
 	}
 	if err := json.Unmarshal(lines[0], &head); err != nil {
-		return fmt.Errorf("line 1 is no checkpoint: %w", err)
+		return nil, fmt.Errorf("line 1 is no checkpoint: %w", err)
 	}
 	p, err := coordinator.NewPlayer(head.Checkpoint)
 	if err != nil {
-		return fmt.Errorf("written by build %s: %w", head.Build, err)
+		return nil, fmt.Errorf("written by build %s: %w", head.Build, err)
+	}
+	if before != nil && head.Term >= before.term { // else somebody wrote on who was deposed
+		if err := p.Follows(before.player); err != nil {
+			return nil, fmt.Errorf("line 1: %w", err)
+		}
 	}
 	fmt.Fprintf(c.App.Writer, "%s: begins %s\n", file, head.At.Format(time.DateTime))
 	decisions := 0
@@ -175,13 +191,13 @@ func replayFile(c *cli.Context, file string, fingerprints bool) error {
 		e, ready, err := p.Play(line)
 		var diff *coordinator.Difference
 		if errors.As(err, &diff) && !fingerprints {
-			return fmt.Errorf("line %d: %w (--show-fingerprints shows both)", i+2, err)
+			return nil, fmt.Errorf("line %d: %w (--show-fingerprints shows both)", i+2, err)
 		}
 		if errors.As(err, &diff) {
-			return fmt.Errorf("line %d: %w\nthen: %s\nnow:  %s", i+2, err, diff.Then, diff.Now)
+			return nil, fmt.Errorf("line %d: %w\nthen: %s\nnow:  %s", i+2, err, diff.Then, diff.Now)
 		}
 		if err != nil {
-			return fmt.Errorf("line %d: %w", i+2, err)
+			return nil, fmt.Errorf("line %d: %w", i+2, err)
 		}
 		decisions += len(ready.Notices)
 		if len(ready.Notices) > 0 {
@@ -195,8 +211,8 @@ func replayFile(c *cli.Context, file string, fingerprints bool) error {
 			fmt.Fprintf(c.App.Writer, "    %s %s\n", n.At.Format(time.TimeOnly), text)
 		}
 	}
-	fmt.Fprintf(c.App.Writer, "%s: %s, %s, every one the same as then\n", file, plural(len(lines)-1, "event"), plural(decisions, "decision"))
-	return nil
+	fmt.Fprintf(c.App.Writer, "%s: %s, %s, every one the same as then, and no promise broken\n", file, plural(len(lines)-1, "event"), plural(decisions, "decision"))
+	return &segment{head.Term, p}, nil
 }
 
 func plural(n int, what string) string {

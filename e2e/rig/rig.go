@@ -264,15 +264,18 @@ func (r *Rig) Guardring(ctx context.Context, command string, args ...string) (st
 	return stdout.String(), nil
 }
 
-// Stop ends all processes, and deletes the directory unless KEEP_TORNET is set.
+// Stop ends all processes, has the coordinators' journal judged, and deletes the directory unless KEEP_TORNET is set.
 func (r *Rig) Stop() error {
 	open.mu.Lock()
 	delete(open.rigs, r)
 	open.mu.Unlock()
-	return r.stop()
+	return errors.Join(r.end(), r.judge(), r.remove())
 }
 
-func (r *Rig) stop() error {
+// stop is Stop on the way out of a test that was interrupted.
+func (r *Rig) stop() error { return errors.Join(r.end(), r.remove()) }
+
+func (r *Rig) end() error {
 	r.mu.Lock()
 	procs := r.procs
 	r.procs = nil
@@ -281,8 +284,12 @@ func (r *Rig) stop() error {
 	for i := len(procs) - 1; i >= 0; i-- {
 		errs = append(errs, procs[i].Stop(5*time.Second))
 	}
-	if os.Getenv("KEEP_TORNET") == "" {
-		errs = append(errs, os.RemoveAll(r.Dir))
-	}
 	return errors.Join(errs...)
+}
+
+func (r *Rig) remove() error {
+	if os.Getenv("KEEP_TORNET") == "" {
+		return os.RemoveAll(r.Dir)
+	}
+	return nil
 }

@@ -23,7 +23,11 @@ func (h *harness) stepCore(e Event) Ready {
 	}
 	if h.twin == nil || h.steps%h.mirror == 0 {
 		h.twin = resumed(h.t, h.core)
-		h.record, h.player = Recorder{}, &Player{core: resumed(h.t, h.core), shown: map[slotKey][]json.RawMessage{}}
+		h.record = Recorder{}
+		var err error
+		if h.player, err = newPlayer(resumed(h.t, h.core)); err != nil {
+			h.t.Fatal(err)
+		}
 		if !reflect.DeepEqual(h.core, h.twin) {
 			h.t.Fatalf("what was resumed differs from what was written")
 		}

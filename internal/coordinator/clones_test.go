@@ -1,7 +1,6 @@
 package coordinator
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -26,51 +25,6 @@ func describeOrigin(r Record) (text string) {
 		text += " generation=" + r.Generation
 	}
 	return text
-}
-
-// validOrigins checks that who is named a clone came after its original, that no
-// two members have one place, and, by comparing everyone with everyone, that all
-// that have one sample are named.
-func (c *Coordinator) validOrigins() error {
-	var errs []error
-	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	for i, m := range c.members {
-		if m.joined > c.joins {
-			fail("%s has place %d of %d", m.name, m.joined, c.joins)
-		}
-		if m.gone && (m.drawn != nil || !m.cloneOf.IsZero()) {
-			fail("%s has left and has a sample or an original", m.name)
-		}
-		if o := c.original(m); o == nil && !m.cloneOf.IsZero() {
-			fail("%s is the clone of %s, who is not known", m.name, m.cloneOf)
-		} else if o != nil && o.comparePlace(m) >= 0 {
-			fail("%s is the clone of %s, who came later", m.name, o.name)
-		}
-		if len(m.drawn) > 0 && (m.listed >= len(c.samples) || c.samples[m.listed] != sampleEntry{m.drawn.sketch(), len(m.drawn), m}) {
-			fail("%s has %d guards, and in the list of samples at %d it is not", m.name, len(m.drawn), m.listed)
-		}
-		if in := slices.Contains(c.copies, m); in == m.cloneOf.IsZero() {
-			fail("%s is the clone of %q, and in the list of clones: %t", m.name, m.cloneOf, in)
-		}
-		for _, o := range c.members[:i] {
-			if o.joined == m.joined && o.joined != 0 {
-				fail("%s and %s have one place", m.name, o.name)
-			}
-			if m.drawn.same(o.drawn) && m.cloneOf.IsZero() && o.cloneOf.IsZero() {
-				fail("%s and %s have one sample, and neither is named", m.name, o.name)
-			}
-			if len(m.drawn) > 0 && len(o.drawn) > 0 && !m.drawn.same(o.drawn) && (m.cloneOf == o.name || o.cloneOf == m.name) {
-				fail("%s and %s have different samples, and one is named", m.name, o.name)
-			}
-		}
-	}
-	if n := len(slices.DeleteFunc(slices.Clone(c.members), func(m *member) bool { return len(m.drawn) == 0 })); n != len(c.samples) {
-		fail("%d samples of %d members", len(c.samples), n)
-	}
-	if !slices.IsSortedFunc(c.copies, func(a, b *member) int { return a.name.Compare(b.name) }) || len(c.copies) > len(c.members) {
-		fail("%d clones of %d members, or out of order", len(c.copies), len(c.members))
-	}
-	return errors.Join(errs...)
 }
 
 func sampleOf(numbers ...int) (s sample) {

@@ -1,6 +1,9 @@
 package coordinator
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 func (Published) event()     {}
 func (Tick) event()          {}
@@ -37,3 +40,22 @@ func (e Allowed) String() string {
 
 // String names the event.
 func (e ConsensusRead) String() string { return fmt.Sprintf("consensus guards=%d", len(e.Guards)) }
+
+// atOf returns when the event happened.
+func atOf(e Event) time.Time {
+	switch e := e.(type) {
+	case Published:
+		return e.At
+	case Tick:
+		return e.At
+	case GatewaySeen:
+		return e.At
+	case Violated:
+		return e.At
+	case Allowed:
+		return e.At
+	case ConsensusRead:
+		return e.At
+	}
+	panic(fmt.Sprintf("coordinator: unknown event %T", e))
+}

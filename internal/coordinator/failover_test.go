@@ -143,6 +143,7 @@ type book struct {
 	snapshot []Record
 	lines    [][]Record
 	follows  map[shmproto.Term]int // how many lines of the older files the snapshot knows
+	judge    *Judge                // of its writer
 }
 
 func newFailover(t *testing.T, seed uint64, r *rooms) *failover {
@@ -228,6 +229,7 @@ type proc struct {
 	hosts  []*shmproto.Host
 	regs   []*shmproto.Region
 	core   *Coordinator
+	judge  *Judge // of core
 	book   *book
 	term   shmproto.Term
 	reads  map[shmproto.Term]int
@@ -328,7 +330,7 @@ func (p *proc) effects(a election.Action) (all []func()) {
 		answer(election.LedgerRead{})
 	case election.WriteLedger:
 		add(func() {
-			p.book, p.term = &book{snapshot: p.core.Snapshot(), follows: p.reads}, a.Term
+			p.book, p.term = &book{snapshot: p.core.Snapshot(), follows: p.reads, judge: p.judge}, a.Term
 			w.books[a.Term] = p.book
 			w.keep(p.book.snapshot)
 		})
@@ -373,8 +375,11 @@ func (p *proc) restore(before shmproto.Term) {
 		if err := core.Restore(records); err != nil {
 			w.fail("restore: %v", err)
 		}
+		if err := b.judge.Follows(core); err != nil {
+			w.fail("term %d follows %d: %v", before, newest, err)
+		}
 	}
-	p.core = core
+	p.core, p.judge = core, NewJudge(core)
 }
 
 func (p *proc) begun(t shmproto.Term) {
@@ -478,13 +483,8 @@ func (p *proc) step(e Event) {
 	}
 	core, term, mine := p.core, p.term, p.book
 	r := core.Step(e)
-	if err := errors.Join(core.valid(), core.reported()); err != nil {
+	if err := p.judge.Step(core, e, r); err != nil {
 		w.fail("after %T: %v", e, err)
-	}
-	for _, n := range r.Notices {
-		if n.Kind == NoticeExcluded && n.Why == WhyConflict && n.Stamp.Counter <= n.Others.Counter {
-			w.fail("the incumbent was moved: %s", n.Detail())
-		}
 	}
 	var effects []func()
 	still := func() bool { return p.core == core }

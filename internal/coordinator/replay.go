@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
+	"guardring/internal/guardstate"
 	"guardring/shmproto"
 )
 
@@ -112,20 +114,60 @@ func kindOf(e Event) string {
 	panic(fmt.Sprintf("coordinator: unknown event %T", e))
 }
 
-// Player does again what a journal says.
+// Player does again what a journal says, and judges it.
 type Player struct {
 	core  *Coordinator
+	judge *Judge
 	shown map[slotKey][]json.RawMessage
 }
 
-// NewPlayer begins where the journal began. Its errors are Resume's.
+// NewPlayer begins where the journal began. Its errors are Resume's, or a *Broken.
 func NewPlayer(p Checkpoint) (*Player, error) {
 	c, err := Resume(p)
 	if err != nil {
 		return nil, err
 	}
-	return &Player{core: c, shown: map[slotKey][]json.RawMessage{}}, nil
+	return newPlayer(c)
 }
+
+func newPlayer(c *Coordinator) (*Player, error) {
+	if err := c.Invariants(); err != nil {
+		return nil, &Broken{"the checkpoint", err}
+	}
+	return &Player{core: c, judge: NewJudge(c), shown: map[slotKey][]json.RawMessage{}}, nil
+}
+
+// Follows judges the state in which p begins as one that follows what before has
+// played. Its error is a *Broken. Another epoch follows nothing.
+func (p *Player) Follows(before *Player) error {
+	if p.core.cfg.Epoch != before.core.cfg.Epoch {
+		return nil
+	}
+	if err := before.judge.Follows(p.core); err != nil {
+		return &Broken{"the checkpoint", err}
+	}
+	return nil
+}
+
+// Broken is a promise that was not kept.
+type Broken struct {
+	At  string // the event, or the checkpoint
+	Err error  // every one
+}
+
+// Error says what is broken and by what, with fingerprints cut short.
+func (b *Broken) Error() string {
+	words := strings.Fields(fmt.Sprintf("%s: broken: %v", b.At, b.Err))
+	for i, w := range words {
+		if _, id, ok := strings.Cut(w, "relay/"); ok && len(id) >= 2*len(guardstate.Fingerprint{}) {
+			words[i] = strings.Replace(w, id[:2*len(guardstate.Fingerprint{})], id[:8], 1)
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// Unwrap returns Err.
+func (b *Broken) Unwrap() error { return b.Err }
 
 // Difference is an event that now leads to something else than the journal says.
 type Difference struct {
@@ -140,7 +182,7 @@ func (d *Difference) Error() string {
 }
 
 // Play does the event of one line and returns what came out. An error is a
-// *Difference, or says what is wrong with the line.
+// *Difference, a *Broken, or says what is wrong with the line.
 func (p *Player) Play(line []byte) (Event, Ready, error) {
 	var x entry
 	if err := json.Unmarshal(line, &x); err != nil {
@@ -166,6 +208,9 @@ func (p *Player) Play(line []byte) (Event, Ready, error) {
 		if !bytes.Equal(now, part.then) {
 			return e, r, &Difference{e, part.what, string(part.then), string(now)}
 		}
+	}
+	if err := p.judge.Step(p.core, e, r); err != nil {
+		return e, r, &Broken{e.String(), err}
 	}
 	return e, r, nil
 }

@@ -44,15 +44,11 @@ type sim struct {
 	left []bool
 	copy []bool                 // its state is, or was once, copied from another's
 	held map[Member][]Exclusion // the exclusions before the present step
-	seqs map[Member]uint64      // the orders' numbers before it
 	next int                    // the next relay that is nobody's
 	free bool                   // nothing is limited or delayed
 
 	pardons bool // the operator allows more now and then
-	spent   map[Member]*spending
-	orders  map[Member]int // guards that were taken from a member
-	owing   map[Member]map[Key]owing
-	stamp   uint64 // the highest before the present step
+	judge   *Judge
 }
 
 type mood int
@@ -73,8 +69,8 @@ func newSim(t *testing.T, seed uint64) *sim {
 	cfg.Levels = [...]Levels{RelayOnly, WithFamily, WithFamily | WithSubnet}[seed/2%3]
 	cfg.Groups = []Group{{Name: "one", Relays: []guardstate.Fingerprint{fp(1), fp(5), fp(9)}}}
 	s.pardons = seed%4 == 3
-	s.spent, s.orders = map[Member]*spending{}, map[Member]int{}
 	s.h = newHarness(t, cfg)
+	s.judge = NewJudge(s.h.core)
 	n := 2 + rng.IntN(7)
 	relays := 30 + rng.IntN(60)
 	for i := range n {
@@ -294,7 +290,6 @@ func (s *sim) tick(d time.Duration) {
 // one: 0 before anything is durable, 1 with a part of the records durable, 2
 // before the orders are written, 3 after the first order.
 func (s *sim) kill(boundary int) {
-	s.before()
 	i := s.rng.IntN(len(s.tors))
 	var e Event
 	switch n := s.rng.IntN(6); {
@@ -307,7 +302,6 @@ func (s *sim) kill(boundary int) {
 		e = s.event(i)
 	}
 	r := s.h.stepCore(e)
-	s.count(r.Notices)
 	switch boundary {
 	case 0:
 		r.Save = nil
@@ -322,7 +316,7 @@ func (s *sim) kill(boundary int) {
 		s.h.saved = s.h.restored(s.h.saved).Snapshot()
 	}
 	s.h.start()
-	s.tally(e)
+	s.just(s.judge.Restored(s.h.core, e, r.Notices))
 	s.held = s.exclusions()
 	for i := range s.tors { // it reads every slot
 		s.publish(i)
@@ -331,62 +325,31 @@ func (s *sim) kill(boundary int) {
 
 func (s *sim) exclusions() map[Member][]Exclusion {
 	all := map[Member][]Exclusion{}
-	s.seqs = map[Member]uint64{}
 	for _, m := range s.h.core.members {
-		s.seqs[m.name] = m.seq
 		all[m.name] = slices.Clone(m.exclusions)
 	}
 	return all
 }
 
+// just fails the test if the judge has found something.
+func (s *sim) just(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // step does one event and checks the decisions.
 func (s *sim) step(e Event) Ready {
-	s.before()
+	s.t.Helper()
 	r := s.h.step(e)
-	s.count(r.Notices)
-	s.tally(e)
-	for _, n := range r.Notices {
-		if n.Kind == NoticeExcluded && n.Why == WhyConflict && n.Stamp.Counter <= n.Others.Counter {
-			s.t.Fatalf("the incumbent was moved: %s", n.Detail())
-		}
-	}
-	seqs := s.seqs
+	s.just(s.judge.Step(s.h.core, e, r))
 	now := s.exclusions()
-	after := s.seqs
-	s.seqs = seqs
-	for m, before := range s.held {
-		for _, x := range before {
-			if !slices.ContainsFunc(now[m], func(y Exclusion) bool { return y.Key == x.Key }) {
-				s.mayLift(m, x)
-			}
-		}
-	}
 	for _, o := range r.Orders {
 		s.leastOrder(Member{o.Gateway, o.Order.Member}, now)
 	}
-	s.held, s.seqs = now, after
+	s.held = now
 	return r
-}
-
-// mayLift fails the test unless there is one of the reasons for lifting x.
-func (s *sim) mayLift(m Member, x Exclusion) {
-	s.t.Helper()
-	if !s.now.Before(x.Since.Add(s.h.cfg.Hold)) {
-		return
-	}
-	if x.Why == WhyAdopted && s.seqs[m] == 0 {
-		return // never ordered: it goes when the member drops it
-	}
-	for i, tor := range s.tors {
-		if tor.name() != m {
-			continue
-		}
-		sampled := slices.ContainsFunc(tor.pub.Guards, func(g shmproto.Guard) bool { return RelayKey(g.Fingerprint) == x.Key })
-		if s.left[i] || !sampled {
-			return
-		}
-	}
-	s.t.Fatalf("%s: exclusion of %s lifted within its hold", m, x.Key)
 }
 
 // leastOrder fails the test if one of the guards that were added to m's order
