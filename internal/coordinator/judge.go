@@ -93,11 +93,11 @@ func (j *Judge) Follows(c *Coordinator) error {
 	var errs []error
 	for _, name := range slices.SortedFunc(maps.Keys(j.before), Member.Compare) {
 		was := j.before[name]
-		now := standing{seq: c.floor}
+		now := standing{seq: c.floorOf(name.Gateway)}
 		if m := c.byName[name]; m != nil {
 			now = standing{m.seq, m.exclusions}
 		}
-		if max(now.seq, c.floor) < was.seq {
+		if max(now.seq, c.floorOf(name.Gateway)) < was.seq {
 			errs = append(errs, fmt.Errorf("%s: its orders begin again at %d, after %d", name, now.seq, was.seq))
 		}
 		errs = append(errs, j.lifted(c, name, was, now.exclusions))
@@ -211,7 +211,7 @@ func same(a, b []Exclusion) bool {
 // numbers: no order has a number that was given out, and another set another number.
 func (j *Judge) numbers(c *Coordinator, name Member, f *file, now standing) error {
 	switch {
-	case max(now.seq, c.floor) < f.seq:
+	case max(now.seq, c.floorOf(name.Gateway)) < f.seq:
 		return fmt.Errorf("%s: order %d comes after order %d", name, now.seq, f.seq)
 	case now.seq == f.seq && now.seq != 0 && !same(now.exclusions, f.exclusions):
 		return fmt.Errorf("%s: order %d says now what it did not say before", name, now.seq)
