@@ -39,6 +39,7 @@ func TestFaulty(t *testing.T) {
 			}
 			for n := range uint64(rounds) {
 				s := newStorm(t, binary, n)
+				s.rig.Unjudged = true
 				begun := time.Now()
 				played := s.blow(round)
 				s.endWatch()

@@ -11,6 +11,9 @@ import (
 // judge has what the coordinators of this run have decided held against the promises, by `guardring replay`: it decides every event of their journal
 // again, and checks after each of them what the simulations check. What a scenario leaves to look at is the end of the journal, its last two segments.
 func (r *Rig) judge() error {
+	if r.Unjudged {
+		return nil
+	}
 	segments, err := filepath.Glob(filepath.Join(r.RunDir(), "host", "journal", "journal.*.jsonl"))
 	if err != nil || len(segments) == 0 {
 		return err // no coordinator has acted
