@@ -37,9 +37,9 @@ type Rig struct {
 	// Options are more lines of the host's configuration file; call WriteHostConfig after a change.
 	Options string
 	// Heartbeat is the coordinators'; 0 is 200 ms.
-	// Unjudged: coordinators that are faulty on purpose; nobody judges their journal.
-	Unjudged  bool
 	Heartbeat time.Duration
+	// Unjudged: coordinators that are faulty on purpose; nobody judges their journal.
+	Unjudged bool
 	// Gateways in the order of the configuration.
 	Gateways []*Gateway
 
