@@ -107,9 +107,10 @@ func (m *Machine) beginGate() {
 	case note.state == noteClosed && g.option && !note.since.IsZero() && !note.since.After(m.now):
 		// Closed by us before. The limit goes on: who kills us again and again must not hold the streams.
 		g.phase, g.since, g.deadline = gateShut, note.since, note.since.Add(m.cfg.GateLimit)
-	case note.state == noteClosed && g.option && m.leaving: // closed by us, whenever that was
+	// Closed by us, whenever that was. Also if a HUP has reset the option: what waited then waits on.
+	case note.state == noteClosed && m.leaving:
 		m.becomeOpening(whyLeaving)
-	case note.state == noteClosed && g.option && m.stopping && m.cfg.Gate == GateOpen:
+	case note.state == noteClosed && m.stopping && m.cfg.Gate == GateOpen:
 		m.becomeOpening(whyStopped)
 	case m.cfg.Gate == GateOff || m.leaving || m.stopping:
 		g.phase = gateNone

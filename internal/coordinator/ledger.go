@@ -26,6 +26,7 @@ func (c *Coordinator) Restore(records []Record) error {
 			return fmt.Errorf("ledger record %d (%s): %w", i+1, records[i].Kind, err)
 		}
 	}
+	c.emptyGone()
 	c.capClaims()
 	c.distinctPlaces()
 	c.knownOriginals()
@@ -39,6 +40,16 @@ func (c *Coordinator) Restore(records []Record) error {
 	}
 	c.dirty = c.dirty[:0]
 	return nil
+}
+
+// emptyGone takes from members that have left what a stopped coordinator wrote of them
+// too late: its successor released only what it knew of.
+func (c *Coordinator) emptyGone() {
+	for _, m := range c.members {
+		if m.gone {
+			m.claims, m.exclusions = nil, nil
+		}
+	}
 }
 
 // capClaims drops the claims that members have beyond what they may have: of two

@@ -1,0 +1,245 @@
+package coordinator
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"guardring/guest-agent/rotation"
+	"guardring/internal/guardstate"
+	"guardring/shmproto"
+)
+
+var (
+	lives = flag.Int("lives", 60, "how many schedules TestAgents runs")
+	life  = flag.Uint64("life", 0, "run only this schedule of TestAgents")
+)
+
+// foundWithAgents are schedules of TestAgents that once showed a fault. They are run first.
+//
+// What was found before there were any: a stream waited at a join gate for ever, after a
+// HUP had reset the option and the agent was restarted and left (rotation, beginGate); a
+// member that had left had claims, after a stopped coordinator had gone on (emptyGone).
+var foundWithAgents = []uint64{}
+
+// TestAgents is TestFailover with the real core of the guest's agent in each gateway, each
+// with a modelTor: so publications and orders are those of the two real cores, in real
+// regions. Agents are killed and stopped between any two effects, Tors are restarted and
+// sent HUP, other controllers meddle, disks are full, streams wait at join gates, members
+// leave and come back, VMs are cloned, relays move, vanish and come; a gateway in four
+// is hostile or deaf. What an agent does to its Tor is judged before each command, what it
+// says when it says it; at the end, when everybody is well, orders are in force in Tor and
+// file, and members that left have left nothing behind.
+func TestAgents(t *testing.T) {
+	seeds := slices.Clone(foundWithAgents)
+	for s := range *lives {
+		seeds = append(seeds, uint64(s)+1)
+	}
+	if *life != 0 {
+		seeds = []uint64{*life}
+	}
+	var mu sync.Mutex
+	var sum agentTally
+	began := time.Now()
+	workers := min(runtime.GOMAXPROCS(0), len(seeds))
+	t.Run("all", func(t *testing.T) {
+		for n := range workers {
+			t.Run(fmt.Sprint(n), func(t *testing.T) {
+				t.Parallel()
+				r := newRooms(t)
+				for i := n; i < len(seeds); i += workers {
+					w := newAgents(t, seeds[i], r)
+					w.run()
+					mu.Lock()
+					sum.add(w.agents)
+					mu.Unlock()
+				}
+			})
+		}
+	})
+	t.Logf("%d schedules: %+v, %.0f a second", len(seeds), sum, float64(len(seeds))/time.Since(began).Seconds())
+	if n := len(seeds); n >= 50 && (sum.Shown < 3*n || sum.Killed < n || sum.Applied < n/4 || sum.Changes < n || sum.Left < n/20 || sum.Cloned < n/20) {
+		t.Errorf("%d schedules hardly did anything: %+v", n, sum)
+	}
+}
+
+// agentTally counts what happened to agents, so that a simulation that does nothing is
+// noticed.
+type agentTally struct{ Shown, Killed, Changes, Applied, Left, Cloned int }
+
+func (s *agentTally) add(o agentTally) {
+	s.Shown, s.Killed, s.Changes, s.Applied = s.Shown+o.Shown, s.Killed+o.Killed, s.Changes+o.Changes, s.Applied+o.Applied
+	s.Left, s.Cloned = s.Left+o.Left, s.Cloned+o.Cloned
+}
+
+// newAgents is newFailover with real agents.
+func newAgents(t *testing.T, seed uint64, r *rooms) *failover {
+	w := emptyWorld(t, seed, r, rand.New(rand.NewPCG(seed, 29)))
+	w.replay = "-run TestAgents ./internal/coordinator -life"
+	w.steps, w.pause = 1600, 600*time.Millisecond
+	w.rounds, w.lull = 30, 20*time.Second
+	w.net = &network{relays: map[guardstate.Fingerprint]guardstate.Relay{}}
+	relays := 18 + w.rng.IntN(16)
+	for n := range relays {
+		w.net.add(fp(n + 1))
+	}
+	for i := range 2 + w.rng.IntN(2) {
+		g := w.newGate(i)
+		if i > 0 && w.rng.IntN(4) == 0 {
+			g.mood = []mood{deaf, hostile}[w.rng.IntN(2)]
+			g.tor = randomTor(w.rng, g.name, 12, relays)
+		} else {
+			g.tor = &fakeTor{gateway: g.name, pub: shmproto.Publication{Member: "default", Attachment: 1}}
+			g.agent = w.newAgent(g)
+		}
+		g.start(0)
+		w.gates = append(w.gates, g)
+	}
+	w.start(0)
+	w.start(1)
+	return w
+}
+
+func (w *failover) newAgent(g *gate) *agent {
+	t := &modelTor{net: w.net, rng: w.rng, carries: map[guardstate.CircuitID]string{}, told: map[string]bool{}}
+	t.include = rotation.Include{Exists: true, Included: true, First: true}
+	if w.rng.IntN(3) == 0 {
+		t.user = []string{"reject 10.250.0.0/16, accept *:*"}
+	}
+	t.draw(12)
+	t.choose()
+	cfg := rotation.Config{Member: "default", Gate: rotation.GateMode(w.rng.IntN(2))}
+	return &agent{g: g, tor: t, cfg: cfg}
+}
+
+// draw draws a new sample from the relays that are listed.
+func (t *modelTor) draw(size int) {
+	t.sample, t.confirm = nil, 0
+	for _, i := range t.rng.Perm(len(t.net.order)) {
+		if f := t.net.order[i]; len(t.sample) < size && t.net.relays[f].Listed {
+			t.sample = append(t.sample, sampled{id: f})
+		}
+	}
+}
+
+// churn changes something of a relay.
+func (w *failover) churn() {
+	f := w.net.order[w.rng.IntN(len(w.net.order))]
+	r := w.net.relays[f]
+	if w.rng.IntN(2) == 0 {
+		r.Listed = !r.Listed
+		w.net.relays[f] = r
+	} else {
+		w.net.move(f, byte(1+w.rng.IntN(200)))
+	}
+	w.consensus()
+}
+
+// consensus has every Tor take in that relays have changed.
+func (w *failover) consensus() {
+	for _, g := range w.gates {
+		if g.agent == nil {
+			continue
+		}
+		t := g.agent.tor
+		t.moved++
+		t.choose()
+		t.say(&t.events, rotation.ConsensusArrived{})
+	}
+}
+
+// heal ends whatever troubles a gateway, as its operator would.
+func (a *agent) heal() {
+	g, t := a.g, a.tor
+	a.paused, t.failWrite, t.refuses = 0, false, false
+	for i := len(t.circ) - 1; i >= 0; i-- {
+		if t.carries[t.circ[i].ID] != "" {
+			t.end(i) // the stream
+		}
+	}
+	if g.copied && !a.over { // guardring-guest fresh
+		t.include.Text = rotation.EmptyInclude()
+		for range 12 { // relays that nobody has
+			a.g.w.net.add(a.g.w.freshGuard().Fingerprint)
+		}
+		t.sample, t.confirm, t.primary = nil, 0, nil
+		for _, f := range t.net.order[len(t.net.order)-12:] {
+			t.sample = append(t.sample, sampled{id: f})
+		}
+		t.told = map[string]bool{}
+		t.restart()
+		clear(g.kept)
+		g.start(g.writer)
+	}
+	for _, f := range t.primary { // it is used: then nobody need guess what is primary
+		t.through(f)
+	}
+}
+
+// round is what a calm agent does in a while.
+func (a *agent) round() {
+	g := a.g
+	g.ghost = g.commit(g.ghost, len(g.ghost))
+	if !a.over {
+		a.slow()
+		a.drain()
+	}
+}
+
+// whole fails the test unless Tor, file and publication are as they must be at the end.
+func (a *agent) whole(m *member) {
+	g, t := a.g, a.tor
+	fail := func(format string, args ...any) {
+		g.w.fail("%s at the end: %s\n%s", g.name, fmt.Sprintf(format, args...), a)
+	}
+	if len(t.waiting) > 0 || t.gated {
+		fail("%d streams wait at a gate, which is closed: %t", len(t.waiting), t.gated)
+	}
+	if a.wants && !a.over {
+		fail("leave was never finished")
+	}
+	if a.over {
+		if !slices.Equal(t.values(), t.user) || len(excludes(t.include.Text)) > 0 {
+			fail("it has left, and Tor has %q, the file %q", t.values(), t.include.Text)
+		}
+		return
+	}
+	o, p := g.order, &g.tor.pub
+	if m.seq > 0 {
+		r := p.Receipt
+		if o == nil || r.Seq != o.Seq || r.Term != o.Term || r.Status != shmproto.ReceiptApplied {
+			fail("its order is not answered with applied: %+v of %+v", r, o)
+		}
+	}
+	for _, hup := range []bool{false, true} {
+		if hup {
+			t.hup()
+		}
+		for _, f := range t.net.order {
+			in, r := o != nil && slices.Contains(o.Exclusions, f), t.net.relays[f]
+			if user := accepts(policyOf(t.user), r); accepts(t.policy, r) != (user && !in) {
+				fail("after HUP %t: a relay may be used: %t, excluded: %t", hup, accepts(t.policy, r), in)
+			}
+		}
+	}
+	used := map[guardstate.Fingerprint]bool{}
+	for _, c := range t.circ {
+		used[c.Path[0]] = true
+		if o != nil && slices.Contains(o.Exclusions, c.Path[0]) {
+			fail("a circuit goes through an excluded guard")
+		}
+	}
+	for _, x := range p.Guards {
+		if primary := slices.Contains(t.primary, x.Fingerprint); p.Flags&shmproto.MemberAmbiguous == 0 && primary != (x.Flags&shmproto.GuardPrimary != 0) {
+			fail("guard %s is primary: %t, and published as %b", x.Fingerprint.Short(), primary, x.Flags)
+		}
+		if used[x.Fingerprint] != (x.Flags&shmproto.GuardInUse != 0) {
+			fail("guard %s is in use: %t, and published as %b", x.Fingerprint.Short(), used[x.Fingerprint], x.Flags)
+		}
+	}
+}
