@@ -78,7 +78,7 @@ func TestFaults(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			out := simulate(t, list, "4000")
+			out := simulate(t, list, "TestFailover", "-schedules", "4000")
 			if !strings.Contains(out, "replay: go test") {
 				t.Fatalf("no schedule breaks an invariant:\n%s", tail(out, 20))
 			}
@@ -92,21 +92,21 @@ func TestFaults(t *testing.T) {
 
 // TestSchedules is the simulation itself, with no rule taken out.
 func TestSchedules(t *testing.T) {
-	out := simulate(t, "", "10000")
+	out := simulate(t, "", "TestFailover", "-schedules", "10000")
 	if !regexp.MustCompile(`(?m)^--- PASS: TestFailover `).MatchString(out) {
 		t.Fatal(tail(out, 40))
 	}
 	t.Log(tail(out, 4))
 }
 
-// simulate runs TestFailover of package coordinator, built with an overlay file.
-func simulate(t *testing.T, overlay, schedules string) string {
+// simulate runs a simulation of package coordinator, built with an overlay file, with so many schedules by its flag.
+func simulate(t *testing.T, overlay, simulation, flag, schedules string) string {
 	t.Helper()
-	args := []string{"test", "-count=1", "-v", "-run", "^TestFailover$"}
+	args := []string{"test", "-count=1", "-v", "-run", "^" + simulation + "$"}
 	if overlay != "" {
 		args = append(args, "-overlay", overlay, "-vet=off")
 	}
-	cmd := exec.Command("go", append(args, "./internal/coordinator", "-schedules", schedules)...)
+	cmd := exec.Command("go", append(args, "./internal/coordinator", flag, schedules)...)
 	cmd.Dir = root
 	out, err := cmd.CombinedOutput()
 	if strings.Contains(string(out), "[build failed]") || err != nil && len(out) == 0 {

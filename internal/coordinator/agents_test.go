@@ -119,7 +119,7 @@ func (w *failover) newAgent(g *gate) *agent {
 
 // draw draws a new sample from the relays that are listed.
 func (t *modelTor) draw(size int) {
-	t.sample, t.confirm = nil, 0
+	t.sample = nil
 	for _, i := range t.rng.Perm(len(t.net.order)) {
 		if f := t.net.order[i]; len(t.sample) < size && t.net.relays[f].Listed {
 			t.sample = append(t.sample, sampled{id: f})
@@ -157,17 +157,13 @@ func (w *failover) consensus() {
 func (a *agent) heal() {
 	g, t := a.g, a.tor
 	a.paused, t.failWrite, t.refuses = 0, false, false
-	for i := len(t.circ) - 1; i >= 0; i-- {
-		if t.carries[t.circ[i].ID] != "" {
-			t.end(i) // the stream
-		}
-	}
+	a.disconnect()           // what Tor has refused is tried again then
 	if g.copied && !a.over { // guardring-guest fresh
 		t.include.Text = rotation.EmptyInclude()
 		for range 12 { // relays that nobody has
 			a.g.w.net.add(a.g.w.freshGuard().Fingerprint)
 		}
-		t.sample, t.confirm, t.primary = nil, 0, nil
+		t.sample, t.primary = nil, nil
 		for _, f := range t.net.order[len(t.net.order)-12:] {
 			t.sample = append(t.sample, sampled{id: f})
 		}
@@ -185,6 +181,11 @@ func (a *agent) heal() {
 func (a *agent) round() {
 	g := a.g
 	g.ghost = g.commit(g.ghost, len(g.ghost))
+	for i := len(a.tor.circ) - 1; i >= 0; i-- { // no stream lasts for ever
+		if a.tor.carries[a.tor.circ[i].ID] != "" {
+			a.tor.end(i)
+		}
+	}
 	if !a.over {
 		a.slow()
 		a.drain()

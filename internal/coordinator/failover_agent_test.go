@@ -425,7 +425,7 @@ func (a *agent) clone(of *gate) {
 // become copies the state that is on the other one's disk, and starts with it.
 func (t *modelTor) become(o *modelTor) {
 	t.user, t.include.Text = o.user, o.include.Text
-	t.sample, t.confirm = slices.Clone(o.sample), o.confirm
+	t.sample = slices.Clone(o.sample)
 	t.told = map[string]bool{}
 	t.restart()
 }

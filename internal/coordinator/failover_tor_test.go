@@ -37,7 +37,7 @@ func (n *network) move(f guardstate.Fingerprint, host byte) {
 // sampled is a guard of a modelTor's sample, in the order of preference.
 type sampled struct {
 	id        guardstate.Fingerprint
-	confirmed int // its place among the confirmed ones; 0: was never used
+	confirmed bool // it was used
 }
 
 // modelTor is a Tor as its control port shows it, written from guard-spec and
@@ -52,7 +52,6 @@ type modelTor struct {
 	include rotation.Include // our file, on the disk
 	gated   bool             // __LeaveStreamsUnattached
 	sample  []sampled
-	confirm int // the last place that was given
 	primary []guardstate.Fingerprint
 	policy  guardstate.Policy // of values
 	circ    []guardstate.Circuit
@@ -99,7 +98,7 @@ func (t *modelTor) values() []string {
 }
 
 // choose evaluates the filter, and the primaries: confirmed ones first, then those that were primary,
-// then by the order of the sample.
+// then the others; each in the order of the sample.
 func (t *modelTor) choose() {
 	t.policy = policyOf(t.values())
 	for _, line := range t.values() {
@@ -113,9 +112,7 @@ func (t *modelTor) choose() {
 			}
 		}
 	}
-	byUse := slices.Clone(t.sample)
-	slices.SortStableFunc(byUse, func(a, b sampled) int { return a.confirmed - b.confirmed })
-	take(byUse, func(s sampled) bool { return s.confirmed > 0 })
+	take(t.sample, func(s sampled) bool { return s.confirmed })
 	take(t.sample, func(s sampled) bool { return slices.Contains(t.primary, s.id) })
 	take(t.sample, func(sampled) bool { return true })
 	t.primary = chosen
@@ -187,9 +184,8 @@ func (t *modelTor) build() {
 // through makes a circuit through a guard, which is confirmed by that.
 func (t *modelTor) through(f guardstate.Fingerprint) {
 	i := slices.IndexFunc(t.sample, func(s sampled) bool { return s.id == f })
-	if t.sample[i].confirmed == 0 {
-		t.confirm++
-		t.sample[i].confirmed = t.confirm
+	if !t.sample[i].confirmed {
+		t.sample[i].confirmed = true
 		t.say(&t.events, rotation.GuardChanged{Fingerprint: f, Status: "UP"})
 	}
 	t.next++
@@ -344,7 +340,7 @@ func (t *modelTor) query(q rotation.Query) rotation.Event {
 		var e rotation.EntryGuards
 		for _, s := range t.sample {
 			g := guardstate.EntryGuard{Fingerprint: s.id, Status: guardstate.EntryGuardUp}
-			if s.confirmed == 0 {
+			if !s.confirmed {
 				g.Status = guardstate.EntryGuardNeverConnected
 			} else if !t.filtered(s.id) {
 				g.Status = guardstate.EntryGuardUnusable

@@ -49,6 +49,7 @@ type showing struct {
 	sample []guardstate.Fingerprint
 	whole  bool // a guard that is not in sample is not in the member's sample
 	left   bool
+	gated  bool // its streams wait: a used guard goes at once, for no stream has gone through it
 }
 
 // NewJudge begins with the core as it is.
@@ -139,7 +140,7 @@ func (j *Judge) look(c *Coordinator) {
 func (j *Judge) open(c *Coordinator, m *member) *file {
 	f := &file{owing: map[Key]owing{}, spending: j.purse(c, m)}
 	if m.shown() { // known from a checkpoint
-		f.shown = showing{m.pub.ids, m.pub.wholeSample(), false}
+		f.shown = showing{m.pub.ids, m.pub.wholeSample(), false, m.pub.has(shmproto.MemberGated)}
 	}
 	j.files[m.name] = f
 	return f
@@ -160,7 +161,7 @@ func (j *Judge) shows(c *Coordinator, e Event) {
 		f = j.open(c, m)
 	}
 	q := p.Publication
-	f.shown = showing{left: q.State == shmproto.MemberLeft}
+	f.shown = showing{left: q.State == shmproto.MemberLeft, gated: q.Flags&shmproto.MemberGated != 0}
 	const partly = shmproto.MemberTruncated | shmproto.MemberUnreachable | shmproto.MemberNoConsensus
 	f.shown.whole = q.State == shmproto.MemberPresent && q.Selection == shmproto.SelectionDefault && len(q.Guards) > 0 && q.Flags&partly == 0
 	for i := range q.Guards {

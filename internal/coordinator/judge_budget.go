@@ -73,7 +73,7 @@ func (j *Judge) spend(c *Coordinator, m *member, pardon bool) error {
 			continue
 		}
 		was := f.owing[x.Key]
-		if cl.used && c.cfg.DelayMax >= 0 && (was.due.IsZero() || j.now.Before(was.due)) {
+		if cl.used && !f.shown.gated && c.cfg.DelayMax >= 0 && (was.due.IsZero() || j.now.Before(was.due)) {
 			errs = append(errs, fmt.Errorf("%s was told to give up a guard that it used before its delay was over: at %v, due %v", m.name, j.now, was.due))
 		}
 		switch {
