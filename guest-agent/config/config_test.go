@@ -134,10 +134,10 @@ func TestTors(t *testing.T) {
 	}
 }
 
-// TestThePackagesFile: what the package puts into /etc says who the agent is, and else
+// TestThePackagesFile: what package and CD put into /etc says who the agent is, and else
 // nothing but the defaults.
 func TestThePackagesFile(t *testing.T) {
-	text, err := os.ReadFile("../deb/guest.yaml")
+	text, err := os.ReadFile("../../host-agent/agentiso/files/guest.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
