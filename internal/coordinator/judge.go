@@ -101,7 +101,11 @@ func (j *Judge) Follows(c *Coordinator) error {
 		if max(now.seq, c.floorOf(name.Gateway)) < was.seq {
 			errs = append(errs, fmt.Errorf("%s: its orders begin again at %d, after %d", name, now.seq, was.seq))
 		}
-		errs = append(errs, j.lifted(c, name, was, now.exclusions))
+		// A higher number is an order that another coordinator gave, who may have seen what
+		// this one has not: it is judged there.
+		if now.seq == was.seq {
+			errs = append(errs, j.lifted(c, name, was, now.exclusions))
+		}
 	}
 	return errors.Join(errs...)
 }
