@@ -63,7 +63,7 @@ unit: ## unit tests: no root, network, Tor or QEMU
 .PHONY: race
 race: ## unit tests under the race detector
 	@# Without it every child process that a test starts sleeps a second before it ends.
-	GORACE=atexit_sleep_ms=0 CGO_ENABLED=1 $(GO) test -race -timeout 8m ./...
+	GORACE=atexit_sleep_ms=0 CGO_ENABLED=1 $(GO) test -race -timeout 15m ./...
 
 .PHONY: arm64
 arm64: ## the memory protocol's tests on emulated arm64: its assembly differs
