@@ -107,7 +107,7 @@ func TestConfinedAgent(t *testing.T) {
 		}
 	}
 	// It restarts, and knows what it has to.
-	must(t, h, ctx, "systemctl kill -s KILL guardring-guest")
+	must(t, h, ctx, "systemctl kill --kill-whom=main -s KILL guardring-guest")
 	if err := h.Await(ctx, "the agent is back", "guardring-guest status --json | grep -q '\"connected\": true'"); err != nil {
 		t.Error(err)
 	}

@@ -17,14 +17,15 @@ func TestServerReplaced(t *testing.T) {
 	before := freeSeat(t, h, ctx)
 	qemus := qemuPIDs(t, h, ctx)
 	ringBoth(t, h, ctx)
+	// The main process alone: systemctl fails now and then when it looks for further ones and the last is just gone.
 	for _, way := range []struct{ name, script string }{
 		{"restart", "systemctl restart guardring-server"},
 		{"restart again", "systemctl restart guardring-server"},
-		{"SIGKILL", "systemctl kill -s KILL guardring-server"},
-		{"SIGKILL again", "systemctl kill -s KILL guardring-server"},
-		{"SIGABRT, as the watchdog does", "systemctl kill -s ABRT guardring-server"},
-		{"SIGKILL twice at once", "systemctl kill -s KILL guardring-server; until systemctl is-active guardring-server; do :; done; systemctl kill -s KILL guardring-server"},
-		{"server and coordinator killed", "systemctl kill -s KILL guardring-server guardring-coordinator"},
+		{"SIGKILL", "systemctl kill --kill-whom=main -s KILL guardring-server"},
+		{"SIGKILL again", "systemctl kill --kill-whom=main -s KILL guardring-server"},
+		{"SIGABRT, as the watchdog does", "systemctl kill --kill-whom=main -s ABRT guardring-server"},
+		{"SIGKILL twice at once", "systemctl kill --kill-whom=main -s KILL guardring-server; until systemctl is-active guardring-server; do :; done; systemctl kill --kill-whom=main -s KILL guardring-server"},
+		{"server and coordinator killed", "systemctl kill --kill-whom=main -s KILL guardring-server guardring-coordinator"},
 	} {
 		old := before.Server.PID
 		must(t, h, ctx, way.script)
