@@ -26,6 +26,7 @@ const (
 	effectMemory                // the descriptor is the shared memory
 	effectPeer                  // the descriptor is the next vector of peer
 	effectOwn                   // the descriptor is our next vector
+	effectSurplus               // the descriptor is of no use
 	effectRemoved               // peer has gone: forget its vectors
 )
 
@@ -91,7 +92,7 @@ func (s *sequence) accept(value int64, hasFD bool) (effect, PeerID, error) {
 		// A server that is killed between sending a message and noting that is followed by
 		// one that sends it again. QEMU leaves a vector too many alone, too.
 		s.surplus = true
-		return effectNone, 0, nil
+		return effectSurplus, id, nil
 	case id == s.own && s.vectors == s.want:
 		return wrong("we have %d vectors; is one number of vectors configured on both sides?", s.want)
 	case id == s.own:

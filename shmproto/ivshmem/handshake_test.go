@@ -102,16 +102,24 @@ func FuzzSequence(f *testing.F) {
 		whole = binary.LittleEndian.AppendUint64(whole, uint64(v))
 	}
 	f.Add(whole, uint8(0b11111100), uint8(2))
+	f.Add(whole, uint8(0b11111100), uint8(1)) // an own vector too many
 	f.Fuzz(func(t *testing.T, b []byte, fds, want uint8) {
 		s := &sequence{want: int(want % 8), peers: make(map[PeerID]int)}
+		surplus := 0
 		for i := 0; len(b) >= 8; i, b = i+1, b[8:] {
 			hasFD := i > 2 && i%8 != 7 || fds>>(i%8)&1 != 0
 			what, _, err := s.accept(int64(binary.LittleEndian.Uint64(b)), hasFD)
 			if err != nil {
 				return
 			}
-			if (what == effectMemory) != (i == 2) || (what == effectOwn || what == effectPeer || what == effectMemory) != hasFD {
+			if (what == effectMemory) != (i == 2) || (what != effectNone && what != effectRemoved) != hasFD {
 				t.Fatalf("message %d: effect %d, descriptor %t", i+1, what, hasFD)
+			}
+			if what == effectSurplus {
+				surplus++
+			}
+			if surplus > 1 {
+				t.Fatalf("%d own vectors that are not wanted were let pass", surplus)
 			}
 			if s.vectors > s.want || len(s.peers) > maxPeers {
 				t.Fatalf("%d own vectors, %d peers", s.vectors, len(s.peers))
