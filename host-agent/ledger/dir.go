@@ -74,7 +74,7 @@ func open(path string, how int) (*Dir, error) {
 		return nil, &PermissionError{path, perm}
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() {
-		return nil, &OwnerError{path, st.Uid}
+		return nil, ownerError(path, st.Uid)
 	}
 	d.lock, err = os.OpenFile(d.file("lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -107,22 +107,35 @@ func (e *PermissionError) Hint() string { return "chmod 0700 " + e.Dir }
 // OwnerError: it is another user's ledger. Root would make files in it, which that
 // user's coordinators could not open then.
 type OwnerError struct {
-	Dir string
-	UID uint32 // the directory's owner
+	Dir  string
+	UID  uint32 // the directory's owner
+	User string // the owner's name, "" if it has none
+	Self int    // who wanted to open it
+}
+
+// ownerError asks for the owner's name when the error is made: to look it up can
+// take as long as a directory service takes, and whoever formats an error does not
+// expect that.
+func ownerError(dir string, uid uint32) *OwnerError {
+	e := &OwnerError{Dir: dir, UID: uid, Self: os.Geteuid()}
+	if u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10)); err == nil {
+		e.User = u.Username
+	}
+	return e
 }
 
 // Error names the directory and its owner.
 func (e *OwnerError) Error() string {
-	if os.Geteuid() != 0 {
-		return fmt.Sprintf("ledger directory %s belongs to user %d, and this is user %d", e.Dir, e.UID, os.Geteuid())
+	if e.Self != 0 {
+		return fmt.Sprintf("ledger directory %s belongs to user %d, and this is user %d", e.Dir, e.UID, e.Self)
 	}
 	return fmt.Sprintf("ledger directory %s belongs to user %d, and this is root, whose files that user's coordinators could not open", e.Dir, e.UID)
 }
 
 // Hint says what the operator can do.
 func (e *OwnerError) Hint() string {
-	if u, err := user.LookupId(strconv.FormatUint(uint64(e.UID), 10)); err == nil {
-		return "run it as that user: runuser -u " + u.Username + " -- guardring ..."
+	if e.User != "" {
+		return "run it as that user: runuser -u " + e.User + " -- guardring ..."
 	}
 	return fmt.Sprintf("run it as user %d, or give the directory to root", e.UID)
 }
