@@ -25,7 +25,6 @@ import (
 	"guardring/guest-agent/rotation"
 	"guardring/guest-agent/runner"
 	"guardring/guest-agent/torctl"
-	"guardring/internal/checkup"
 	"guardring/internal/hint"
 	"guardring/internal/statussock"
 	"guardring/shmproto"
@@ -80,7 +79,7 @@ func runAgent(ctx context.Context, cfg config.Config, verbose bool) error {
 	told := ctx.Err() != nil // to stop, before all had left
 	cancel()
 	if err = errors.Join(err, <-served); err == nil && left.Load() && !told {
-		return checkup.Exit{Code: leftCode}
+		return hint.Exit{Code: leftCode}
 	}
 	return err
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"guardring/guest-agent/config"
-	"guardring/internal/checkup"
 	"guardring/internal/hint"
 	"guardring/internal/manual"
 	"guardring/internal/version"
@@ -23,21 +22,16 @@ import (
 // program is how the command names itself.
 const program = "guardring-guest"
 
-func main() {
+func main() { os.Exit(hint.End(os.Stderr, program, run())) }
+
+func run() error {
 	ends := []os.Signal{syscall.SIGTERM, syscall.SIGINT}
 	if !signal.Ignored(syscall.SIGHUP) { // a terminal that closes must not leave a join gate closed
 		ends = append(ends, syscall.SIGHUP)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()
-	err := newApp().RunContext(ctx, os.Args)
-	if code, ok := checkup.CodeOf(err); ok {
-		os.Exit(code)
-	}
-	if err != nil {
-		hint.Print(os.Stderr, program, err)
-		os.Exit(1)
-	}
+	return newApp().RunContext(ctx, os.Args)
 }
 
 func newApp() *cli.App {

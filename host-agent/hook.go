@@ -15,7 +15,6 @@ import (
 
 	"guardring/host-agent/config"
 	"guardring/host-agent/server"
-	"guardring/internal/checkup"
 	"guardring/internal/hint"
 	"guardring/libvirt-xml/domainxml"
 )
@@ -138,7 +137,7 @@ func hookRemove(c *cli.Context) error {
 func hookRun(c *cli.Context) error {
 	if err := refuses(c); err != nil {
 		hint.Print(os.Stderr, program, err)
-		return checkup.Exit{Code: hookStops}
+		return hint.Exit{Code: hookStops}
 	}
 	return nil
 }

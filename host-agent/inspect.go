@@ -18,7 +18,6 @@ import (
 	"guardring/host-agent/report"
 	"guardring/host-agent/rundir"
 	"guardring/host-agent/server"
-	"guardring/internal/checkup"
 	"guardring/internal/hint"
 	"guardring/internal/statussock"
 	"guardring/shmproto"
@@ -35,7 +34,7 @@ func status(c *cli.Context) error {
 	if err != nil {
 		if c.Bool("check") {
 			hint.Print(os.Stderr, program, err)
-			return checkup.Exit{Code: int(report.Unknown)}
+			return hint.Exit{Code: int(report.Unknown)}
 		}
 		return err
 	}
@@ -82,7 +81,7 @@ func showOnce(c *cli.Context, cfg config.Config, style report.Style) error {
 		}
 	}
 	if c.Bool("check") && s.Verdict != report.OK {
-		return checkup.Exit{Code: int(s.Verdict)}
+		return hint.Exit{Code: int(s.Verdict)}
 	}
 	return nil
 }

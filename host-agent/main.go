@@ -11,7 +11,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"guardring/internal/checkup"
 	"guardring/internal/hint"
 	"guardring/internal/manual"
 )
@@ -19,20 +18,11 @@ import (
 // program is how the command names itself.
 const program = "guardring"
 
-func main() {
+func main() { os.Exit(hint.End(os.Stderr, program, run())) }
+
+func run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	err := run(ctx)
-	if code, ok := checkup.CodeOf(err); ok {
-		os.Exit(code)
-	}
-	if err != nil {
-		hint.Print(os.Stderr, program, err)
-		os.Exit(1)
-	}
-}
-
-func run(ctx context.Context) error {
 	app := newApp()
 	app.Setup()
 	return app.RunContext(ctx, flagsFirst(app, os.Args))

@@ -8,12 +8,13 @@ package checkup
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"guardring/internal/hint"
 )
 
 // State is how a check ended.
@@ -159,28 +160,13 @@ func PrintJSON(w io.Writer, l Lines) error {
 	return e.Encode(Document{Worst: l.Worst(), Lines: l})
 }
 
-// Exit is the error with which a command's action says that everything was said
-// already, for instance by a doctor's report, and that only the exit code is
-// missing: main exits with Code and prints nothing more.
-type Exit struct{ Code int }
-
-func (e Exit) Error() string { return fmt.Sprintf("exit code %d", e.Code) }
-
-// Conclude returns nil where all is well, else an Exit with the code.
+// Conclude returns nil where all is well, else the error that makes a process end
+// with the report's exit code.
 func Conclude(l Lines) error {
 	if code := l.ExitCode(); code != 0 {
-		return Exit{code}
+		return hint.Exit{Code: code}
 	}
 	return nil
-}
-
-// CodeOf returns the code of an Exit in err's tree; ok is false if there is none.
-func CodeOf(err error) (code int, ok bool) {
-	var e Exit
-	if errors.As(err, &e) {
-		return e.Code, true
-	}
-	return 0, false
 }
 
 // printable keeps a text on its line.

@@ -2,10 +2,11 @@ package checkup
 
 import (
 	"encoding/json"
-	"errors"
-	"fmt"
+	"io"
 	"strings"
 	"testing"
+
+	"guardring/internal/hint"
 )
 
 func sample() Lines {
@@ -64,10 +65,8 @@ func TestExitCode(t *testing.T) {
 		if got := l.ExitCode(); got != want {
 			t.Errorf("%d lines: exit code %d, want %d", n, got, want)
 		}
-		err := Conclude(l)
-		code, ok := CodeOf(fmt.Errorf("wrapped: %w", errors.Join(err, errors.New("x"))))
-		if ok != (want != 0) || code != want {
-			t.Errorf("%d lines: CodeOf says %d %v", n, code, ok)
+		if code := hint.End(io.Discard, "prog", Conclude(l)); code != want {
+			t.Errorf("%d lines: the process ends with %d, want %d", n, code, want)
 		}
 	}
 }

@@ -1,5 +1,6 @@
-// Package hint joins an error with what the reader can do about it, and writes
-// both the way our commands do. Any error type takes part that has a method
+// Package hint joins an error with what the reader can do about it, writes
+// both the way our commands do, and says with which code they end. Any error type
+// takes part that has a method
 // Hint() string.
 //
 // Trust: texts may quote what a guest or Tor said; Print writes no control
