@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -40,9 +41,6 @@ func newApp() *cli.App {
 	runDirFlag := &cli.StringFlag{Name: "run-dir", Usage: "`DIR` of the status socket and locks (overrides the file)"}
 	wholeFlag := &cli.BoolFlag{Name: "show-fingerprints", Usage: "show whole fingerprints"}
 	observeFlag := &cli.BoolFlag{Name: "observe", Usage: "publish only, obey no order (overrides the file)"}
-	usage := func(_ *cli.Context, err error, _ bool) error {
-		return hint.Wrap(err, "guardring-guest --help, or --help after a command")
-	}
 	app := &cli.App{
 		Name:                 program,
 		Usage:                "keep this gateway's Tor entry guards apart from those of other gateways",
@@ -50,7 +48,9 @@ func newApp() *cli.App {
 		EnableBashCompletion: true,
 		// main prints errors; urfave would exit by itself.
 		ExitErrHandler: func(*cli.Context, error) {},
-		OnUsageError:   usage,
+		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
+			return hint.Wrap(err, "guardring-guest --help, or --help after a command")
+		},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return hint.Wrap(fmt.Errorf("unknown command %q", c.Args().First()), "guardring-guest --help lists the commands")
@@ -84,7 +84,7 @@ func newApp() *cli.App {
 				Action: withConfig(func(c *cli.Context, cfg config.Config) error {
 					return prepare(c.App.Writer, cfg, c.String("group"), c.Bool("dry-run"))
 				})},
-			{Name: "doctor", Usage: "check everything that the agent needs, and say what to do",
+			{Name: "doctor", Usage: "check everything that the agent needs, and say what to do; exit code 0 well, 1 warnings, 2 faults",
 				Flags: []cli.Flag{configFlag, regionFlag, runDirFlag, &cli.BoolFlag{Name: "json", Usage: "one JSON document"}},
 				Action: withConfig(func(c *cli.Context, cfg config.Config) error {
 					return examine(c.Context, c.App.Writer, cfg, c.Bool("json"))
@@ -99,31 +99,45 @@ func newApp() *cli.App {
 				Flags:  []cli.Flag{configFlag},
 				Action: withConfig(func(c *cli.Context, cfg config.Config) error { return checkConfig(c.App.Writer, cfg) })},
 			{Name: "example-config", Usage: "print a commented configuration in which everything has its default",
-				Action: func(c *cli.Context) error { _, err := io.WriteString(c.App.Writer, config.Example); return err }},
-			{Name: "version", Usage: "print the version", Action: showVersion},
+				Action: alone(func(c *cli.Context) error { _, err := io.WriteString(c.App.Writer, config.Example); return err })},
+			{Name: "version", Usage: "print the version", Action: alone(showVersion)},
 			manual.Command(manualOf),
 		},
 	}
 	for _, c := range app.Commands {
-		c.OnUsageError, c.HideHelpCommand = usage, true
+		c.HideHelpCommand = true
+		c.OnUsageError = func(_ *cli.Context, err error, _ bool) error {
+			return hint.Wrap(fmt.Errorf("%s: %w", c.Name, err), program+" "+c.Name+" --help")
+		}
 	}
 	return app
 }
 
-// withConfig is withNames for commands without arguments.
-func withConfig(action func(*cli.Context, config.Config) error) cli.ActionFunc {
+// alone refuses arguments: what is left over was a mistake.
+func alone(action cli.ActionFunc) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		if c.Args().Present() {
-			return hint.Wrap(fmt.Errorf("unexpected argument %q", c.Args().First()), "guardring-guest "+c.Command.Name+" --help")
+			return hint.Errorf(program+" "+c.Command.Name+" --help", "%s: unexpected argument %q", c.Command.Name, c.Args().First())
 		}
-		return withNames(action)(c)
+		return action(c)
 	}
+}
+
+// withConfig is withNames for commands without arguments.
+func withConfig(action func(*cli.Context, config.Config) error) cli.ActionFunc {
+	return alone(withNames(action))
 }
 
 // withNames reads the configuration, lets flags override it, and runs action,
 // which takes the arguments as instances' names.
 func withNames(action func(*cli.Context, config.Config) error) cli.ActionFunc {
 	return func(c *cli.Context) error {
+		// The library takes what stands behind the first argument for arguments.
+		for _, name := range c.Args().Slice() {
+			if strings.HasPrefix(name, "-") {
+				return hint.Errorf(program+" "+c.Command.Name+" --help", "%s: %s must stand before %s", c.Command.Name, name, c.Args().First())
+			}
+		}
 		cfg := config.Default()
 		path := c.String("config")
 		if _, err := os.Stat(path); c.IsSet("config") || err == nil || !errors.Is(err, os.ErrNotExist) {

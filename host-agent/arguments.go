@@ -72,8 +72,20 @@ func takesValue(cmd *cli.Command, name string) bool {
 func alone(action cli.ActionFunc) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		if c.Args().Present() {
-			return hint.Errorf(fmt.Sprintf("%s %s --help", program, c.Command.FullName()), "%s: unexpected argument %q", c.Command.FullName(), c.Args().First())
+			return hint.Errorf(fmt.Sprintf("%s %s --help", program, path(c)), "%s: unexpected argument %q", path(c), c.Args().First())
 		}
 		return action(c)
 	}
+}
+
+// path is what was written behind the program's name to get to this command, such
+// as "gateway attach".
+func path(c *cli.Context) string {
+	var names []string
+	for _, at := range c.Lineage() { // the innermost first
+		if at.Command != nil && at.Command.Name != program {
+			names = slices.Insert(names, 0, at.Command.Name)
+		}
+	}
+	return strings.Join(names, " ")
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"os/user"
 	"path/filepath"
 	"strconv"
@@ -173,16 +172,16 @@ func gatewayReload(c *cli.Context) error {
 	return nil
 }
 
+// gatewayList shows what there is to see. Where libvirt does not answer that is
+// half of it, which is no success.
 func gatewayList(c *cli.Context) error {
 	cfg, err := load(c)
 	if err != nil {
 		return err
 	}
 	v := domains.Inventory{Known: known(cfg), SocketOf: rundir.Dir(cfg.RunDir).GuestSocket, Seats: seats(cfg)}
-	v.Libvirt, err = domains.Connect(c.Context, domains.Address{Socket: cfg.LibvirtSocket, URI: cfg.LibvirtURI})
-	if err != nil {
-		hint.Print(os.Stderr, program, err)
-	} else {
+	var silent error
+	if v.Libvirt, silent = domains.Connect(c.Context, domains.Address{Socket: cfg.LibvirtSocket, URI: cfg.LibvirtURI}); silent == nil {
 		defer v.Libvirt.Close()
 	}
 	list, err := v.List()
@@ -193,9 +192,14 @@ func gatewayList(c *cli.Context) error {
 		if list == nil {
 			list = []domains.Listed{}
 		}
-		return writeJSON(c.App.Writer, list)
+		err = writeJSON(c.App.Writer, list)
+	} else {
+		err = printGateways(c, list)
 	}
-	return printGateways(c, list)
+	if err != nil {
+		return err
+	}
+	return silent
 }
 
 func printGateways(c *cli.Context, list []domains.Listed) error {

@@ -141,9 +141,8 @@ func ledgerShow(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	// Opening makes what is missing; looking must not.
-	if _, err := os.Stat(cfg.LedgerDir); err != nil {
-		return hint.Wrap(fmt.Errorf("ledger directory: %w", err), "a coordinator makes it when it starts; or give --ledger-dir")
+	if err := ledgerThere(cfg); err != nil {
+		return err
 	}
 	d, err := ledger.Open(cfg.LedgerDir, time.Now())
 	if err != nil {
@@ -167,9 +166,21 @@ func ledgerShow(c *cli.Context) error {
 	return nil
 }
 
+// ledgerThere is for commands about a ledger that exists: opening would make one in
+// a directory that was only misspelt.
+func ledgerThere(cfg config.Config) error {
+	if _, err := os.Stat(cfg.LedgerDir); err != nil {
+		return hint.Wrap(fmt.Errorf("ledger directory: %w", err), "a coordinator makes it when it starts; or give --ledger-dir")
+	}
+	return nil
+}
+
 func ledgerRebuild(c *cli.Context) error {
 	cfg, err := load(c)
 	if err != nil {
+		return err
+	}
+	if err := ledgerThere(cfg); err != nil {
 		return err
 	}
 	epoch, kept, err := ledger.Rebuild(cfg.LedgerDir, time.Now())

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -39,8 +40,8 @@ func newApp() *cli.App {
 		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
 			return hint.Wrap(err, "guardring --help, or --help after a command")
 		},
-		CommandNotFound: func(_ *cli.Context, name string) {
-			hint.Print(os.Stderr, program, hint.Wrap(fmt.Errorf("unknown command %q", name), "guardring --help lists the commands"))
+		CommandNotFound: func(c *cli.Context, name string) {
+			hint.Print(os.Stderr, program, hint.Wrap(fmt.Errorf("unknown command %q", strings.TrimSpace(path(c)+" "+name)), strings.TrimSpace(program+" "+path(c))+" --help lists the commands"))
 			os.Exit(1)
 		},
 		Commands: []*cli.Command{

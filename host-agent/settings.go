@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -176,6 +177,9 @@ func checkConfig(c *cli.Context) error {
 	s.Store = false // the store is the service's, and this is not it
 	if _, err := server.New(s, newLog()); err != nil {
 		return err
+	}
+	if _, err := os.Stat(config.DefaultPath); c.String("config") == "" && errors.Is(err, fs.ErrNotExist) {
+		fmt.Fprintf(c.App.Writer, "there is no %s: everything has its default\n", config.DefaultPath)
 	}
 	fmt.Fprintf(c.App.Writer, "the configuration is good: policy %s, %d gateways\n", cfg.Policy, len(cfg.Gateways))
 	return nil

@@ -103,11 +103,11 @@ func arguments(c *cli.Context, names ...string) ([]string, error) {
 	if c.Args().Len() == len(names) {
 		return c.Args().Slice(), nil
 	}
-	usage := fmt.Sprintf("%s %s --help", program, c.Command.FullName())
+	usage := fmt.Sprintf("%s %s --help", program, path(c))
 	if c.Args().Len() > len(names) {
-		return nil, hint.Errorf(usage, "%s: unexpected argument %q", c.Command.FullName(), c.Args().Get(len(names)))
+		return nil, hint.Errorf(usage, "%s: unexpected argument %q", path(c), c.Args().Get(len(names)))
 	}
-	return nil, hint.Errorf(usage, "%s: %s is missing", c.Command.FullName(), names[c.Args().Len()])
+	return nil, hint.Errorf(usage, "%s: %s is missing", path(c), names[c.Args().Len()])
 }
 
 func xmlGateway(c *cli.Context) error {
