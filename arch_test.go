@@ -279,3 +279,47 @@ func TestSecurityPageNamesRealTests(t *testing.T) {
 		t.Errorf("docs/SECURITY.md names %s without its package", rest)
 	}
 }
+
+// TestPagesNameRealTests: a command that runs no test passes, too, and a figure
+// behind it is nobody's any more.
+func TestPagesNameRealTests(t *testing.T) {
+	pages, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := exec.Command("git", "grep", "-E", "^func (Test|Fuzz|Benchmark)", "--", "*_test.go").Output()
+	if err != nil {
+		t.Fatalf("git grep: %v", err)
+	}
+	in := map[string][]string{} // package folder: tests
+	for _, m := range regexp.MustCompile(`(?m)^(.*)/[^/]*_test\.go:func (\w+)\(`).FindAllStringSubmatch(string(code), -1) {
+		in[m[1]] = append(in[m[1]], m[2])
+	}
+	commands, names := 0, 0
+	for _, page := range append(pages, "README.md", "docs/model/README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile("go test [^`\n]*-(run|bench) '?([\\w|]+)[^`\n]* \\./([a-z0-9/-]+)").FindAllStringSubmatch(string(text), -1) {
+			if strings.Contains(m[0], "TestA") { // how a command is put together
+				continue
+			}
+			commands++
+			for one := range strings.SplitSeq(m[2], "|") {
+				if !slices.ContainsFunc(in[m[3]], func(name string) bool { return strings.Contains(name, one) }) {
+					t.Errorf("%s: %s: no %s in %s", page, m[0], one, m[3])
+				}
+			}
+		}
+		for _, m := range regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z]\\w+)`").FindAllStringSubmatch(string(text), -1) {
+			names++
+			if !strings.Contains(string(code), ":func "+m[1]+"(") {
+				t.Errorf("%s names %s, which does not exist", page, m[1])
+			}
+		}
+	}
+	if commands < 8 || names < 150 {
+		t.Errorf("%d commands and %d names found: this test does not read the pages any more", commands, names)
+	}
+}
