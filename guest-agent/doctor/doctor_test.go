@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -418,6 +419,13 @@ func TestTor(t *testing.T) {
 		{"consensus", func(p *patient) { delete(p.answers, "GETINFO consensus/valid-until") }, checkup.Warn, "none yet", "bootstrapped"},
 		{"consensus", func(p *patient) { p.answers["GETINFO consensus/valid-until"] = "2026-01-01 00:00:00" }, checkup.Warn, "it ended at", "clock"},
 		{"state file", func(p *patient) { os.Remove(p.path("state")) }, checkup.Warn, "is not there", "start Tor"},
+		// Its folder is Tor's user's, and we may be root.
+		{"state file", func(p *patient) {
+			os.Remove(p.path("state"))
+			if err := syscall.Mkfifo(p.path("state"), 0o600); err != nil {
+				p.t.Error(err)
+			}
+		}, checkup.Warn, "not a regular file", ""},
 		{"state file", func(p *patient) { p.cfg.Tors[0].State = "" }, checkup.Skip, "not known", ""},
 		{"include file", func(p *patient) { os.Remove(p.path("guardring/default.conf")) }, checkup.Fail, "is missing", "guardring-guest join web"},
 		{"include file", func(p *patient) { p.put("torrc", "SocksPort 9050\n") }, checkup.Fail, "does not include", "guardring-guest join web"},

@@ -12,6 +12,7 @@ import (
 	"guardring/guest-agent/include"
 	"guardring/guest-agent/torctl"
 	"guardring/internal/hint"
+	"guardring/internal/plainfile"
 )
 
 // oldest is the first version of Tor that guardring was made for: the one of
@@ -24,7 +25,7 @@ func (d *doctor) lookAtTor(ctx context.Context, t Tor) {
 	st, inspected := d.lookAtFiles(t)
 	if t.State == "" {
 		d.lines.Skip("state file"+of, "where it lies is not known")
-	} else if f, err := os.Open(t.State); err == nil {
+	} else if f, _, err := plainfile.Open(t.State); err == nil {
 		_ = f.Close()
 		d.lines.Pass("state file"+of, "%s can be read", t.State)
 	} else if errors.Is(err, fs.ErrNotExist) {

@@ -6,8 +6,8 @@
 // directory itself goes away, the nearest parent that is left, until it is back.
 //
 // Trust: the file is the user's own Tor's. It may be missing, unreadable, of any
-// size, or not a file at all (a FIFO would hang its reader): it is opened without
-// waiting and read up to a limit.
+// size, or not a file at all (a FIFO would hang its reader): only a regular file is
+// opened, and read up to a limit.
 package statewatch
 
 import (
@@ -18,7 +18,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
+
+	"guardring/internal/plainfile"
 
 	"github.com/fsnotify/fsnotify"
 )
@@ -125,14 +126,11 @@ func (w *watcher) run(ctx context.Context) {
 
 // Read returns the state file's text, at most MaxSize bytes.
 func Read(path string) (string, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, _, err := plainfile.Open(path)
 	if err != nil {
 		return "", fmt.Errorf("read the state file: %w", err)
 	}
 	defer f.Close()
-	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
-		return "", fmt.Errorf("read the state file: %s is not a regular file", path)
-	}
 	b, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
 	switch {
 	case err != nil:

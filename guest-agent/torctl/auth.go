@@ -10,13 +10,13 @@ import (
 	"io"
 	"io/fs"
 	"net"
-	"os"
 	"os/user"
 	"strconv"
 	"strings"
 	"syscall"
 
 	"guardring/internal/hint"
+	"guardring/internal/plainfile"
 	"guardring/internal/sockpath"
 )
 
@@ -130,7 +130,7 @@ func readCookie(path string, owner int) ([]byte, error) {
 	if path == "" {
 		return nil, errors.New("tor names no cookie file")
 	}
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, st, err := plainfile.Open(path)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return nil, hint.Errorf(joinGroup(path)+"; CookieAuthFileGroupReadable must be 1 in torrc", "cookie %s: permission denied", path)
@@ -140,12 +140,8 @@ func readCookie(path string, owner int) ([]byte, error) {
 		return nil, fmt.Errorf("cookie: %w", err)
 	}
 	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("cookie: %w", err)
-	}
-	if !st.Mode().IsRegular() || st.Size() != cookieLen {
-		return nil, fmt.Errorf("cookie %s: not a regular file of %d bytes", path, cookieLen)
+	if st.Size() != cookieLen {
+		return nil, fmt.Errorf("cookie %s: not a file of %d bytes", path, cookieLen)
 	}
 	if sys, ok := st.Sys().(*syscall.Stat_t); ok && owner != anyOwner && int(sys.Uid) != owner {
 		return nil, hint.Errorf("if this is right, name the cookie file in the agent's configuration (instances: cookie:)",

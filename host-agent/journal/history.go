@@ -7,14 +7,20 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"guardring/internal/plainfile"
 )
 
 // HistorySize is how large one of the two files of a gateway's history grows, in
 // bytes.
 const HistorySize = 256 << 10
 
-// maxRead bounds what is read of one file.
-const maxRead = 1 << 30
+// What is read of one file at most. A history is far smaller, and a file without content
+// can have any size.
+const (
+	maxRead    = 1 << 30
+	maxHistory = 16 * HistorySize
+)
 
 // Note appends lines, each without a newline, to a gateway's history in dir.
 // gateway is a valid name (shmproto.ValidName). A gateway's own lines push out
@@ -80,7 +86,7 @@ func History(dir string) ([][]byte, error) {
 			if filepath.Ext(item.Name()) != suffix {
 				continue
 			}
-			lines, _, err := Lines(filepath.Join(dir, item.Name()))
+			lines, _, err := readLines(filepath.Join(dir, item.Name()), maxHistory)
 			if errors.Is(err, fs.ErrNotExist) {
 				continue // it was renamed meanwhile
 			}
@@ -95,13 +101,16 @@ func History(dir string) ([][]byte, error) {
 
 // Lines reads a file of lines. torn: the last one had no end, because its writer
 // was killed or is writing it; it is left out.
-func Lines(path string) (lines [][]byte, torn bool, err error) {
-	f, err := os.Open(path)
+func Lines(path string) (lines [][]byte, torn bool, err error) { return readLines(path, maxRead) }
+
+// readLines is Lines for the first most bytes of a file.
+func readLines(path string, most int64) (lines [][]byte, torn bool, err error) {
+	f, _, err := plainfile.Open(path)
 	if err != nil {
 		return nil, false, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxRead))
+	data, err := io.ReadAll(io.LimitReader(f, most))
 	if err != nil {
 		return nil, false, err
 	}

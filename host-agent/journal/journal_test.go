@@ -7,7 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 func begin(t *testing.T, j *Journal, header string) {
@@ -181,5 +183,28 @@ func TestNothingThere(t *testing.T) {
 	}
 	if l, err := History(dir); l != nil || err != nil {
 		t.Error(l, err)
+	}
+}
+
+// TestWhatIsNoFile: the folders are the coordinators', and root reads them. A FIFO in
+// them had kept "guardring explain" and "replay" waiting for ever.
+func TestWhatIsNoFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "web.jsonl")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := History(dir)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("%v", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("waits for who would write into a FIFO")
 	}
 }
