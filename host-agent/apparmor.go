@@ -12,7 +12,6 @@ import (
 	"guardring/host-agent/config"
 	"guardring/host-agent/confinement"
 	"guardring/internal/checkup"
-	"guardring/shmproto"
 )
 
 func apparmorCommand() *cli.Command {
@@ -270,14 +269,8 @@ func subjects(cfg config.Config) []confinement.Subject {
 				one.Want = "libvirt-" + strings.ToLower(string(g.Domain))
 			}
 		}
-		for _, served := range st.Gateways {
-			if served.Name == g.Name {
-				for _, seat := range served.Seats {
-					if seat.Seat == shmproto.GuestSeat {
-						one.PID = seat.PID
-					}
-				}
-			}
+		if served, ok := st.Gateway(g.Name); ok {
+			one.PID = served.Guest().PID
 		}
 		all = append(all, one)
 	}

@@ -10,6 +10,9 @@ import (
 	"guardring/internal/hint"
 )
 
+// program is how the command names itself.
+const program = "guardring"
+
 // flagsFirst moves the flags of a command that takes arguments before them: the
 // library stops at the first argument, people write "allow NAME --once". args
 // begins with the program's name.
@@ -72,15 +75,15 @@ func takesValue(cmd *cli.Command, name string) bool {
 func alone(action cli.ActionFunc) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		if c.Args().Present() {
-			return hint.Errorf(fmt.Sprintf("%s %s --help", program, path(c)), "%s: unexpected argument %q", path(c), c.Args().First())
+			return hint.Errorf(fmt.Sprintf("%s %s --help", program, commandPath(c)), "%s: unexpected argument %q", commandPath(c), c.Args().First())
 		}
 		return action(c)
 	}
 }
 
-// path is what was written behind the program's name to get to this command, such
+// commandPath is what was written behind the program's name to get to this command, such
 // as "gateway attach".
-func path(c *cli.Context) string {
+func commandPath(c *cli.Context) string {
 	var names []string
 	for _, at := range c.Lineage() { // the innermost first
 		if at.Command != nil && at.Command.Name != program {
@@ -88,4 +91,16 @@ func path(c *cli.Context) string {
 		}
 	}
 	return strings.Join(names, " ")
+}
+
+// arguments wants exactly these arguments.
+func arguments(c *cli.Context, names ...string) ([]string, error) {
+	if c.Args().Len() == len(names) {
+		return c.Args().Slice(), nil
+	}
+	usage := fmt.Sprintf("%s %s --help", program, commandPath(c))
+	if c.Args().Len() > len(names) {
+		return nil, hint.Errorf(usage, "%s: unexpected argument %q", commandPath(c), c.Args().Get(len(names)))
+	}
+	return nil, hint.Errorf(usage, "%s: %s is missing", commandPath(c), names[c.Args().Len()])
 }

@@ -11,9 +11,7 @@ import (
 	"guardring/host-agent/domains"
 	"guardring/host-agent/report"
 	"guardring/host-agent/rundir"
-	"guardring/host-agent/server"
 	"guardring/internal/checkup"
-	"guardring/shmproto"
 )
 
 func doctorCommand() *cli.Command {
@@ -59,13 +57,9 @@ func askServer(f *doctor.Findings, cfg config.Config) {
 	}
 	for _, g := range cfg.Gateways {
 		one := doctor.Gateway{Name: g.Name, Socket: rundir.Dir(cfg.RunDir).GuestSocket(g.Name), UID: int(g.Owner), GID: int(g.Group), Mode: uint32(g.Mode), HasUUID: g.Domain != ""}
-		if i := slices.IndexFunc(st.Gateways, func(s server.GatewayStatus) bool { return s.Name == g.Name }); i >= 0 {
-			one.Served = true
-			for _, s := range st.Gateways[i].Seats {
-				if s.Seat == shmproto.GuestSeat {
-					one.Seat, one.PID = s.State, s.PID
-				}
-			}
+		if served, ok := st.Gateway(g.Name); ok {
+			guest := served.Guest()
+			one.Served, one.Seat, one.PID = true, guest.State, guest.PID
 		}
 		f.Gateways = append(f.Gateways, one)
 	}

@@ -1,32 +1,21 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"text/tabwriter"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
-	"guardring/host-agent/config"
 	"guardring/host-agent/domains"
 	"guardring/host-agent/rundir"
-	"guardring/host-agent/server"
 	"guardring/internal/hint"
-	"guardring/internal/statussock"
 	"guardring/shmproto"
 )
-
-// reloadTime is how long the server may take to read its configuration and make
-// what is new.
-const reloadTime = 20 * time.Second
 
 func gatewayCommand() *cli.Command {
 	dry := &cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and change nothing"}
@@ -81,30 +70,6 @@ func withDesk(c *cli.Context, run func(d *domains.Desk, name string) error) erro
 	}
 	d.Known = known(cfg)
 	return run(d, args[0])
-}
-
-func known(cfg config.Config) []domains.Known {
-	var all []domains.Known
-	for _, g := range cfg.Gateways {
-		all = append(all, domains.Known{Name: g.Name, UUID: string(g.Domain)})
-	}
-	return all
-}
-
-// reloadServer has the server read its configuration, and returns what it serves.
-func reloadServer(runDir string) ([]string, error) {
-	data, err := statussock.Ask(rundir.Dir(runDir).ServerCommand(), "guardring serve", server.Request{Reload: true}, reloadTime)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
-		return nil, domains.ErrNoServer
-	}
-	var a server.Answer
-	if err == nil {
-		err = json.Unmarshal(data, &a)
-	}
-	if err == nil && a.Error != "" {
-		err = fmt.Errorf("the server: %s", a.Error)
-	}
-	return a.Served, err
 }
 
 func userName(uid int) string {
@@ -228,22 +193,4 @@ func printGateways(c *cli.Context, list []domains.Listed) error {
 		}
 	}
 	return nil
-}
-
-// seats asks the server for the guest seat of each gateway; nil if none answers.
-func seats(cfg config.Config) map[string]string {
-	st, err := serverStatus(cfg)
-	if err != nil {
-		return nil
-	}
-	all := map[string]string{}
-	for _, g := range st.Gateways {
-		all[g.Name] = ""
-		for _, s := range g.Seats {
-			if s.Seat == shmproto.GuestSeat {
-				all[g.Name] = s.State
-			}
-		}
-	}
-	return all
 }

@@ -16,9 +16,6 @@ import (
 	"guardring/internal/manual"
 )
 
-// program is how the command names itself.
-const program = "guardring"
-
 func main() { os.Exit(hint.End(os.Stderr, program, run())) }
 
 func run() error {
@@ -41,7 +38,7 @@ func newApp() *cli.App {
 			return hint.Wrap(err, "guardring --help, or --help after a command")
 		},
 		CommandNotFound: func(c *cli.Context, name string) {
-			hint.Print(os.Stderr, program, hint.Wrap(fmt.Errorf("unknown command %q", strings.TrimSpace(path(c)+" "+name)), strings.TrimSpace(program+" "+path(c))+" --help lists the commands"))
+			hint.Print(os.Stderr, program, hint.Wrap(fmt.Errorf("unknown command %q", strings.TrimSpace(commandPath(c)+" "+name)), strings.TrimSpace(program+" "+commandPath(c))+" --help lists the commands"))
 			os.Exit(1)
 		},
 		Commands: []*cli.Command{

@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"guardring/host-agent/config"
+	"guardring/host-agent/domains"
 	"guardring/host-agent/runner"
 	"guardring/host-agent/server"
 	"guardring/internal/configfile"
@@ -193,4 +194,12 @@ func exampleConfig(c *cli.Context) error {
 func showVersion(c *cli.Context) error {
 	_, err := fmt.Fprintln(c.App.Writer, program, version.String())
 	return err
+}
+
+func known(cfg config.Config) []domains.Known {
+	var all []domains.Known
+	for _, g := range cfg.Gateways {
+		all = append(all, domains.Known{Name: g.Name, UUID: string(g.Domain)})
+	}
+	return all
 }

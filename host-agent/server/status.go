@@ -3,6 +3,7 @@ package server
 import (
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +23,15 @@ type Status struct {
 	Goroutines  int             `json:"goroutines"` // flat while nothing leaks
 	Gateways    []GatewayStatus `json:"gateways"`   // sorted by name
 	LeaseBoard  GatewayStatus   `json:"lease_board"`
+}
+
+// Gateway returns the gateway of that name; ok is false if the server has none.
+func (s Status) Gateway(name string) (g GatewayStatus, ok bool) {
+	i := slices.IndexFunc(s.Gateways, func(g GatewayStatus) bool { return g.Name == name })
+	if i < 0 {
+		return GatewayStatus{}, false
+	}
+	return s.Gateways[i], true
 }
 
 // Descriptors says how many the server has open and may have.
@@ -45,6 +55,16 @@ type GatewayStatus struct {
 	// Troubles are what went wrong at its sockets and in its header in the last
 	// minute, and what happened too often. An honest gateway causes none.
 	Troubles []Trouble `json:"troubles,omitempty"`
+}
+
+// Guest returns the guest seat; its zero value if the document has none.
+func (g GatewayStatus) Guest() SeatStatus {
+	for _, s := range g.Seats {
+		if s.Seat == shmproto.GuestSeat {
+			return s
+		}
+	}
+	return SeatStatus{}
 }
 
 // Trouble is one kind of event that an honest gateway does not cause, or not so
