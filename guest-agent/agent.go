@@ -1,33 +1,21 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"strings"
 	"sync/atomic"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"guardring/guest-agent/config"
-	"guardring/guest-agent/device"
-	"guardring/guest-agent/enforce"
-	"guardring/guest-agent/include"
-	"guardring/guest-agent/rotation"
-	"guardring/guest-agent/runner"
-	"guardring/guest-agent/torctl"
 	"guardring/internal/hint"
 	"guardring/internal/statussock"
-	"guardring/shmproto"
 )
 
 // memoryLimit is the soft limit of the Go heap: a gateway has 256 to 512 MB in
@@ -111,151 +99,4 @@ func passRequests(ctx context.Context, signals <-chan os.Signal, file string, lo
 			}
 		}
 	}
-}
-
-func newLog(level slog.Level) *slog.Logger {
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-}
-
-// newAgent puts the agent together. part says that cfg names some of the Tors
-// only. release gives its writer slot back.
-func newAgent(cfg config.Config, log *slog.Logger, part bool, leave <-chan string) (agent *runner.Agent, release func(), err error) {
-	tors, err := torsOf(cfg)
-	if err != nil {
-		return nil, nil, err
-	}
-	writer, err := device.TakeWriter(cfg.RunDir)
-	if err != nil {
-		return nil, nil, err
-	}
-	var inc [8]byte
-	rand.Read(inc[:])
-	agent, err = runner.New(runner.Config{
-		Tors:     tors,
-		Discover: discover(cfg),
-		Dial: func() (runner.Device, device.Choice, error) {
-			d, choice, err := device.Open(deviceOptions(cfg))
-			if err != nil {
-				return nil, choice, err // no Device that is a nil one of package device
-			}
-			return d, choice, nil
-		},
-		Region:      cfg.Region,
-		Writer:      writer.Slot,
-		Incarnation: shmproto.Incarnation(binary.LittleEndian.Uint64(inc[:])),
-		Rotation: rotation.Config{
-			Observe:        cfg.Policy == config.PolicyObserve,
-			Cut:            cfg.Circuits == config.CircuitsCut,
-			MinPassPercent: cfg.MinPassPercent,
-			IntroGap:       cfg.IntroGap,
-			Gate:           gateModes[cfg.JoinGate],
-			GateLimit:      cfg.JoinGateLimit,
-		},
-		Enforcer:         enforcerOf(cfg),
-		Part:             part,
-		SlowTick:         cfg.SlowTick,
-		Leave:            leave,
-		Log:              log,
-		ShowFingerprints: cfg.ShowFingerprints,
-	})
-	if err != nil {
-		_ = writer.Release()
-		return nil, nil, err
-	}
-	return agent, func() { _ = writer.Release() }, nil
-}
-
-// enforcerOf returns the packet filter if it is to be used; nil if not. A table of
-// an earlier configuration is removed then, where we may.
-func enforcerOf(cfg config.Config) runner.Enforcer {
-	table := enforce.New(cfg.EnforceTable())
-	if cfg.Enforce == config.EnforceNftables {
-		return table
-	}
-	_ = table.Remove() // who may not remove it has not made it
-	return nil
-}
-
-// gateModes are the core's names for the configuration's words.
-var gateModes = map[string]rotation.GateMode{
-	config.GateOff: rotation.GateOff, config.GateOpen: rotation.GateOpen, config.GateClosed: rotation.GateClosed,
-}
-
-// discover returns how the Tors of this machine are looked for while the agent
-// runs; nil where the configuration names them.
-func discover(cfg config.Config) func() ([]runner.Tor, error) {
-	if len(cfg.Instances) > 0 {
-		return nil
-	}
-	return func() ([]runner.Tor, error) {
-		instances, err := cfg.Tors("/")
-		if err != nil {
-			return nil, err
-		}
-		return runnerTors(cfg, instances)
-	}
-}
-
-// torsOf lists the Tors of the configuration with all that the runner needs.
-func torsOf(cfg config.Config) ([]runner.Tor, error) {
-	instances, err := instancesOf(cfg)
-	if err != nil {
-		return nil, err
-	}
-	return runnerTors(cfg, instances)
-}
-
-func runnerTors(cfg config.Config, instances []config.Instance) ([]runner.Tor, error) {
-	var out []runner.Tor
-	for _, in := range instances {
-		password, err := readPassword(in.PasswordFile)
-		if err != nil {
-			return nil, fmt.Errorf("instance %s: %w", in.Name, err)
-		}
-		out = append(out, runner.Tor{
-			Name:    in.Name,
-			Role:    in.Role,
-			Control: torctl.Config{Address: in.Control, CookiePath: in.Cookie, Password: password, Timeout: cfg.RequestTimeout},
-			State:   in.State,
-			User:    in.User,
-			Site:    include.Site{Torrc: in.Torrc, Include: in.Include, Folder: in.Folder, UID: -1, GID: -1},
-		})
-	}
-	return out, nil
-}
-
-// errNoTor: there is nothing to serve.
-var errNoTor = errors.New("no Tor was found on this machine")
-
-func instancesOf(cfg config.Config) ([]config.Instance, error) {
-	instances, err := cfg.Tors("/")
-	if err != nil {
-		return nil, err
-	}
-	if len(instances) == 0 {
-		return nil, hint.Wrap(errNoTor, "install and start Tor, or name its control socket under instances: in the configuration")
-	}
-	for _, in := range instances {
-		if in.Control == "" {
-			return nil, hint.Wrap(fmt.Errorf("instance %s has no control socket", in.Name), "set control: in the configuration")
-		}
-	}
-	return instances, nil
-}
-
-// readPassword reads the first line of a file; "" is none.
-func readPassword(path string) (string, error) {
-	if path == "" {
-		return "", nil
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return "", fmt.Errorf("password file: %w", err)
-	}
-	defer f.Close()
-	line, err := bufio.NewReader(io.LimitReader(f, 4096)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return "", fmt.Errorf("password file: %w", err)
-	}
-	return strings.TrimRight(line, "\r\n"), nil
 }

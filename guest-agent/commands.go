@@ -7,9 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"slices"
-	"strings"
-	"time"
 
 	"guardring/guest-agent/config"
 	"guardring/guest-agent/discovery"
@@ -17,16 +14,10 @@ import (
 	"guardring/guest-agent/report"
 	"guardring/guest-agent/rotation"
 	"guardring/internal/hint"
-	"guardring/internal/statussock"
 )
 
-// statusTime is how long the agent may take to answer.
-const statusTime = 5 * time.Second
-
-const agentName = "the guest agent"
-
 func status(w io.Writer, cfg config.Config, asJSON bool) error {
-	b, err := statussock.Fetch(cfg.StatusSocket(), agentName, statusTime)
+	b, err := ask(cfg)
 	if err != nil {
 		return hint.Wrap(err, "systemctl start guardring-guest (by hand: guardring-guest run), or set run-dir: to where it runs")
 	}
@@ -119,33 +110,6 @@ func unit(in config.Instance) string {
 	return ""
 }
 
-// pick leaves in cfg the instances of these names only; none: all.
-func pick(cfg config.Config, names []string) (config.Config, error) {
-	if len(names) == 0 {
-		return cfg, nil
-	}
-	cfg.Except = nil // who names one means it
-	all, err := instancesOf(cfg)
-	if err != nil {
-		return cfg, err
-	}
-	var picked []config.Instance
-	var known []string
-	for _, in := range all {
-		known = append(known, in.Name)
-		if slices.Contains(names, in.Name) {
-			picked = append(picked, in)
-		}
-	}
-	for _, name := range names {
-		if !slices.Contains(known, name) {
-			return cfg, hint.Wrap(fmt.Errorf("there is no instance %q", name), "the Tors of this machine are: "+strings.Join(known, ", "))
-		}
-	}
-	cfg.Instances = picked
-	return cfg, nil
-}
-
 func join(w io.Writer, cfg config.Config, names []string) error {
 	cfg, err := pick(cfg, names)
 	if err != nil {
@@ -157,7 +121,7 @@ func join(w io.Writer, cfg config.Config, names []string) error {
 		madeFolder = madeFolder || r.Folder
 		return r, err
 	}, "is prepared already")
-	if _, absent := statussock.Fetch(cfg.StatusSocket(), agentName, statusTime); madeFolder && absent == nil {
+	if _, absent := ask(cfg); madeFolder && absent == nil {
 		fmt.Fprintln(w, "next: restart the agent (systemctl restart guardring-guest); its unit lets it write only where a folder was when it started")
 	}
 	return err

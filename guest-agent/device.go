@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/user"
-	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
@@ -16,21 +14,10 @@ import (
 	"guardring/guest-agent/device"
 	"guardring/guest-agent/report"
 	"guardring/internal/hint"
-	"guardring/internal/statussock"
 )
 
 // defaultGroup is whose members may use Tor's control port on Debian and Whonix.
 const defaultGroup = "debian-tor"
-
-// deviceOptions is how the configuration wants the region to be reached.
-func deviceOptions(cfg config.Config) device.Options {
-	return device.Options{
-		Kind: device.Kind(cfg.Device), Address: cfg.PCIAddress, Socket: cfg.Region,
-		StateFile: filepath.Join(config.StateDir, "device.json"),
-		GID:       -1,
-		Root:      os.Geteuid() == 0,
-	}
-}
 
 // prepare gives the PCI device to the agent's group.
 func prepare(w io.Writer, cfg config.Config, group string, dry bool) error {
@@ -58,7 +45,7 @@ func prepare(w io.Writer, cfg config.Config, group string, dry bool) error {
 
 // notInUse refuses to change a device under the agent that has it.
 func notInUse(cfg config.Config) error {
-	b, err := statussock.Fetch(cfg.StatusSocket(), agentName, statusTime)
+	b, err := ask(cfg)
 	if err != nil {
 		return nil // none runs
 	}

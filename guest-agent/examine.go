@@ -8,7 +8,6 @@ import (
 	"guardring/guest-agent/config"
 	"guardring/guest-agent/doctor"
 	"guardring/internal/checkup"
-	"guardring/internal/statussock"
 )
 
 // heartbeatLook is how long doctor waits for a heartbeat, which comes every
@@ -32,7 +31,7 @@ func examine(ctx context.Context, w io.Writer, cfg config.Config, asJSON bool) e
 	}
 	c := doctor.Config{
 		Device: o, Look: heartbeatLook, Now: time.Now,
-		Status: func() ([]byte, error) { return statussock.Fetch(cfg.StatusSocket(), agentName, statusTime) },
+		Status: func() ([]byte, error) { return ask(cfg) },
 	}
 	for i, t := range tors {
 		c.Tors = append(c.Tors, doctor.Tor{Name: t.Name, Control: t.Control, State: t.State, Site: t.Site, Restart: unit(instances[i])})
