@@ -14,14 +14,10 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"guardring/guest-agent/discovery"
 	"guardring/internal/configfile"
-	"guardring/internal/hint"
-	"guardring/internal/sockpath"
-	"guardring/shmproto"
 )
 
 // DefaultPath is where the file lies unless --config says otherwise.
@@ -160,96 +156,6 @@ func (c *Config) EnforceTable() string {
 	}
 	sum := sha256.Sum256([]byte(c.RunDir))
 	return "guardring-guest-" + hex.EncodeToString(sum[:4])
-}
-
-// Check implements configfile.Checker.
-func (c *Config) Check(r *configfile.Report) {
-	absolute := func(key, path string, socket bool) {
-		switch {
-		case path == "":
-		case !filepath.IsAbs(path):
-			r.Fault(key, fmt.Sprintf("%q is not an absolute path", path), "begin it with /")
-		case socket && sockpath.Check(path) != nil:
-			r.Fault(key, sockpath.Check(path).Error(), hint.Of(sockpath.Check(path)))
-		}
-	}
-	oneOf := func(key, value string, words ...string) {
-		for _, w := range words {
-			if value == w {
-				return
-			}
-		}
-		r.Fault(key, fmt.Sprintf("%q is not known", value), "write "+strings.Join(words, " or "))
-	}
-	if c.Region == "" {
-		r.Fault("region", "no server socket", "name the gateway's socket, for instance /run/guardring/gateways/NAME.sock")
-	}
-	absolute("region", c.Region, true)
-	oneOf("device", c.Device, DeviceAuto, DeviceVFIO, DevicePoll, DeviceSocket)
-	if c.PCIAddress != "" && !pciAddress.MatchString(c.PCIAddress) {
-		r.Fault("pci-address", fmt.Sprintf("%q is no PCI address", c.PCIAddress), "write it as lspci -D does, for instance 0000:00:10.0")
-	} else if c.PCIAddress != "" && c.Device == DeviceSocket {
-		r.Fault("pci-address", "device: socket uses no PCI device", "leave one of the two out")
-	}
-	if c.RunDir == "" {
-		r.Fault("run-dir", "no directory", "name one, for instance /run/guardring-guest")
-	}
-	absolute("run-dir", c.RunDir, false)
-	if err := sockpath.Check(c.StatusSocket()); err != nil {
-		r.Fault("run-dir", "status "+err.Error(), hint.Of(err))
-	}
-	oneOf("policy", c.Policy, PolicyObey, PolicyObserve)
-	oneOf("circuits", c.Circuits, CircuitsLinger, CircuitsCut)
-	oneOf("enforce", c.Enforce, EnforceNone, EnforceNftables)
-	oneOf("join-gate", c.JoinGate, GateOff, GateOpen, GateClosed)
-	if c.JoinGateLimit < time.Second || c.JoinGateLimit > time.Hour {
-		r.Fault("join-gate-limit", fmt.Sprintf("%s is out of range", c.JoinGateLimit), "write 1s to 1h; Tor gives a stream up after two minutes (SocksTimeout)")
-	}
-	if c.MinPassPercent < 20 || c.MinPassPercent > 100 {
-		r.Fault("min-pass-percent", fmt.Sprintf("%d is out of range", c.MinPassPercent), "write 20 to 100; below 20 % Tor changes to another guard selection")
-	}
-	if c.IntroGap < time.Second || c.IntroGap > time.Hour {
-		r.Fault("intro-gap", fmt.Sprintf("%s is out of range", c.IntroGap), "write 1s to 1h; the service must find time to build another one")
-	}
-	if c.RequestTimeout < time.Second || c.RequestTimeout > 10*time.Minute {
-		r.Fault("request-timeout", fmt.Sprintf("%s is out of range", c.RequestTimeout), "write 1s to 10m")
-	}
-	// A host that ends just after a look was seen to live at the next one, too.
-	if c.SlowTick < 100*time.Millisecond || c.SlowTick > 28*time.Second {
-		r.Fault("slow-tick", fmt.Sprintf("%s is out of range", c.SlowTick), "write 100ms to 28s; the host's absence must be seen within a minute, which takes two of them")
-	}
-	if len(c.Instances) > shmproto.MaxMembers {
-		r.Fault("instances", fmt.Sprintf("%d Tors", len(c.Instances)), fmt.Sprintf("a gateway has room for %d", shmproto.MaxMembers))
-	}
-	for i, name := range c.Except {
-		key := fmt.Sprintf("except[%d]", i)
-		if !shmproto.ValidName(name) {
-			r.Fault(key, fmt.Sprintf("%q is no instance name", name), "write "+shmproto.NameRule)
-		} else if len(c.Instances) > 0 {
-			r.Fault(key, "except: is for Tors that are found, and instances: names them all", "leave the Tor out of instances:")
-		}
-	}
-	seen := map[string]bool{}
-	for i, in := range c.Instances {
-		key := func(k string) string { return fmt.Sprintf("instances[%d].%s", i, k) }
-		if !shmproto.ValidName(in.Name) {
-			r.Fault(key("name"), fmt.Sprintf("%q is no instance name", in.Name), "write "+shmproto.NameRule)
-		} else if seen[in.Name] {
-			r.Fault(key("name"), fmt.Sprintf("%q is named twice", in.Name), "give each Tor a name of its own")
-		}
-		seen[in.Name] = true
-		if in.Role != "" && !shmproto.ValidName(in.Role) {
-			r.Fault(key("role"), fmt.Sprintf("%q is no role", in.Role), "write "+shmproto.NameRule)
-		}
-		if strings.Contains(in.Control, "/") {
-			absolute(key("control"), strings.TrimPrefix(in.Control, "unix:"), true)
-		} else if in.Control != "" && !strings.Contains(in.Control, ":") {
-			r.Fault(key("control"), fmt.Sprintf("%q is neither a socket's path nor host:port", in.Control), "write for instance /run/tor/control or 127.0.0.1:9051")
-		}
-		for k, p := range map[string]string{"cookie": in.Cookie, "password-file": in.PasswordFile, "state": in.State, "torrc": in.Torrc, "include": in.Include, "settings-folder": in.Folder} {
-			absolute(key(k), p, false)
-		}
-	}
 }
 
 // Tors lists the Tors to serve, with every path filled in: the configured
