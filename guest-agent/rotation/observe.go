@@ -75,39 +75,11 @@ func (m *Machine) observe(e Event) {
 	case ConfigRead:
 		m.readConfig(e)
 	case EntryGuards:
-		if len(e.Guards) == 0 && len(t.entry) > 0 && !t.emptied {
-			// Tor shows no guards for up to a second after DROPGUARDS: look again
-			// before that is taken for "all guards left".
-			t.emptied = true
-			m.retry[QueryEntryGuards] = true
-			m.retryLater()
-			break
-		}
-		t.entry, t.dormant, t.entryRead, t.emptied = e.Guards, e.Dormant, true, false
-		m.want(QueryRelays)
+		m.readEntryGuards(e)
 	case GuardChanged:
-		switch e.Status {
-		case "GOOD_L2", "BAD_L2":
-			return // a second hop: says nothing of the guard of that name
-		case "DOWN":
-			note(t.down, e.Fingerprint, true)
-		default:
-			delete(t.down, e.Fingerprint)
-		}
-		m.want(QueryEntryGuards)
+		m.guardChanged(e)
 	case Circuits:
-		clear(t.circuits)
-		clear(t.streams)
-		t.keepWaiting(e.Streams)
-		for _, c := range e.Circuits {
-			m.circuit(c)
-		}
-		for _, s := range e.Streams {
-			m.stream(s)
-		}
-		m.recent.amend(m)
-		maps.DeleteFunc(m.closing, func(id guardstate.CircuitID, _ string) bool { _, there := t.circuits[id]; return !there })
-		t.circuitsRead = true
+		m.readCircuits(e)
 	case CircuitChanged:
 		m.recent.add(recentEvent{at: m.now, circuit: e.Circuit})
 		m.circuit(e.Circuit)
@@ -126,10 +98,7 @@ func (m *Machine) observe(e Event) {
 		t.network, t.networkRead = e.Guards, true
 		t.measure()
 	case ConfChanged:
-		keys := ConfigKeys()
-		if slices.ContainsFunc(e.Keys, func(k string) bool {
-			return slices.ContainsFunc(keys, func(o string) bool { return strings.EqualFold(k, o) })
-		}) {
+		if concernsUs(e.Keys) {
 			m.want(QueryConfig, QueryEntryGuards)
 		}
 	case StateFile:
@@ -151,6 +120,59 @@ func (m *Machine) observe(e Event) {
 		m.stopping = true
 	case Tick:
 	}
+}
+
+func (m *Machine) readEntryGuards(e EntryGuards) {
+	t := &m.tor
+	if len(e.Guards) == 0 && len(t.entry) > 0 && !t.emptied {
+		// Tor shows no guards for up to a second after DROPGUARDS: look again
+		// before that is taken for "all guards left".
+		t.emptied = true
+		m.retry[QueryEntryGuards] = true
+		m.retryLater()
+		return
+	}
+	t.entry, t.dormant, t.entryRead, t.emptied = e.Guards, e.Dormant, true, false
+	m.want(QueryRelays)
+}
+
+func (m *Machine) guardChanged(e GuardChanged) {
+	switch e.Status {
+	case "GOOD_L2", "BAD_L2":
+		return // a second hop: says nothing of the guard of that name
+	case "DOWN":
+		note(m.tor.down, e.Fingerprint, true)
+	default:
+		delete(m.tor.down, e.Fingerprint)
+	}
+	m.want(QueryEntryGuards)
+}
+
+// readCircuits takes the whole list in place of what events have told, but for what
+// they told after it was asked for.
+func (m *Machine) readCircuits(e Circuits) {
+	t := &m.tor
+	clear(t.circuits)
+	clear(t.streams)
+	t.keepWaiting(e.Streams)
+	for _, c := range e.Circuits {
+		m.circuit(c)
+	}
+	for _, s := range e.Streams {
+		m.stream(s)
+	}
+	m.recent.amend(m)
+	maps.DeleteFunc(m.closing, func(id guardstate.CircuitID, _ string) bool { _, there := t.circuits[id]; return !there })
+	t.circuitsRead = true
+}
+
+// concernsUs reports whether one of the options is read by us. Tor writes their names
+// as whoever changed them did.
+func concernsUs(options []string) bool {
+	ours := ConfigKeys()
+	return slices.ContainsFunc(options, func(k string) bool {
+		return slices.ContainsFunc(ours, func(o string) bool { return strings.EqualFold(k, o) })
+	})
 }
 
 // disconnect forgets what belongs to one control connection.
