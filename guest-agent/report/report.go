@@ -107,6 +107,7 @@ func Text(w io.Writer, d runner.Document) error {
 	return err
 }
 
+// member says how one Tor stands.
 func member(b *strings.Builder, m runner.Member) {
 	control := "control port away"
 	if m.Idle {
@@ -130,11 +131,37 @@ func member(b *strings.Builder, m runner.Member) {
 	for _, w := range m.Meaning {
 		fmt.Fprintf(b, "  %s\n", w)
 	}
-	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	if len(m.Guards) > 0 {
-		fmt.Fprint(t, "  GUARD\tUSE\tNOTES\n")
+	guards(b, m.Guards)
+	gate(b, m.Gate)
+	if r := m.Rules; r != nil && r.Error == "" {
+		fmt.Fprintf(b, "  enforced for user %d: %d addresses barred, %d packets dropped\n", r.UID, r.Addresses, r.Dropped)
+	} else if r != nil {
+		fmt.Fprintf(b, "  not enforced: %s\n", r.Error)
 	}
-	for _, g := range m.Guards {
+	if m.Order != nil {
+		order(b, m)
+	}
+	for _, n := range m.Notices {
+		word := "note"
+		if n.Warn {
+			word = "warning"
+		}
+		fmt.Fprintf(b, "  %s %s: %s", n.At.Format("15:04:05"), word, n.Text)
+		if len(n.Guards) > 0 {
+			fmt.Fprintf(b, " [%s]", strings.Join(n.Guards, " "))
+		}
+		b.WriteByte('\n')
+	}
+}
+
+// guards is a table; nothing where there is none to show.
+func guards(b *strings.Builder, all []runner.Guard) {
+	if len(all) == 0 {
+		return
+	}
+	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	fmt.Fprint(t, "  GUARD\tUSE\tNOTES\n")
+	for _, g := range all {
 		use := ""
 		switch {
 		case g.InUse && g.Primary:
@@ -158,36 +185,21 @@ func member(b *strings.Builder, m runner.Member) {
 		fmt.Fprintf(t, "  %s\t%s\t%s\n", g.Fingerprint, use, strings.Join(notes, ", "))
 	}
 	t.Flush() // into a strings.Builder: cannot fail
-	gate(b, m.Gate)
-	if r := m.Rules; r != nil && r.Error == "" {
-		fmt.Fprintf(b, "  enforced for user %d: %d addresses barred, %d packets dropped\n", r.UID, r.Addresses, r.Dropped)
-	} else if r != nil {
-		fmt.Fprintf(b, "  not enforced: %s\n", r.Error)
+}
+
+// order says what a member was told to give up, what came of it, and how fast.
+func order(b *strings.Builder, m runner.Member) {
+	fmt.Fprintf(b, "  order %d of term %d: %d exclusions", m.Order.Seq, m.Order.Term, len(m.Order.Exclusions))
+	if m.Receipt != nil {
+		fmt.Fprintf(b, "; %s", m.Receipt.Status)
+		if m.Receipt.Reason != "" {
+			fmt.Fprintf(b, " (%s)", m.Receipt.Reason)
+		}
 	}
-	if m.Order != nil {
-		fmt.Fprintf(b, "  order %d of term %d: %d exclusions", m.Order.Seq, m.Order.Term, len(m.Order.Exclusions))
-		if m.Receipt != nil {
-			fmt.Fprintf(b, "; %s", m.Receipt.Status)
-			if m.Receipt.Reason != "" {
-				fmt.Fprintf(b, " (%s)", m.Receipt.Reason)
-			}
-		}
-		if m.Timing.Setconf > 0 {
-			fmt.Fprintf(b, "; option set after %.1f ms (%.1f ms ours), %d circuits closed", m.Timing.Setconf, m.Timing.OwnShare, m.Timing.Closed)
-		}
-		b.WriteByte('\n')
+	if m.Timing.Setconf > 0 {
+		fmt.Fprintf(b, "; option set after %.1f ms (%.1f ms ours), %d circuits closed", m.Timing.Setconf, m.Timing.OwnShare, m.Timing.Closed)
 	}
-	for _, n := range m.Notices {
-		word := "note"
-		if n.Warn {
-			word = "warning"
-		}
-		fmt.Fprintf(b, "  %s %s: %s", n.At.Format("15:04:05"), word, n.Text)
-		if len(n.Guards) > 0 {
-			fmt.Fprintf(b, " [%s]", strings.Join(n.Guards, " "))
-		}
-		b.WriteByte('\n')
-	}
+	b.WriteByte('\n')
 }
 
 // gate says how the join gate stands: since when, until when, and why.
