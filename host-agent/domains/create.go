@@ -41,21 +41,10 @@ func (d *Desk) Create(n NewGateway) error {
 	if err != nil {
 		return err
 	}
-	k, _ := d.known(n.Name)
-	switch {
-	case isThere:
+	if isThere {
 		n.UUID = there.UUID
-	case k.UUID != "": // an earlier command was interrupted
-		n.UUID = k.UUID
-		if other, ok, err := d.Libvirt.Find(k.UUID); err != nil {
-			return err
-		} else if ok {
-			return hint.Errorf("choose another name", "the gateway %q is the domain %q already", n.Name, other.Name)
-		}
-	default:
-		var random [16]byte
-		_, _ = rand.Read(random[:]) // it never fails
-		n.UUID = domainxml.UUID(random)
+	} else if n.UUID, err = d.newUUID(n.Name); err != nil {
+		return err
 	}
 	n.ServerPath = d.SocketOf(n.Name)
 	if n.WithAgent {
@@ -82,17 +71,7 @@ func (d *Desk) Create(n NewGateway) error {
 	steps = append(steps, step{at: "defined", text: fmt.Sprintf("define the domain %s (%s, %s)", n.Name, n.Type, n.UUID), more: indent(text), done: isThere,
 		do: func() error { return d.Libvirt.Define(text) }})
 	if n.Start {
-		steps = append(steps, step{at: "started", text: "start the domain " + n.Name, done: isThere && there.State.Alive(), do: func() error {
-			now, _, err := d.Libvirt.Find(n.UUID)
-			if err != nil || now.State.Alive() {
-				return err
-			}
-			err = d.Libvirt.Start(now)
-			if err != nil && n.Type == "kvm" && hint.Of(err) == "" {
-				return hint.Wrap(err, fmt.Sprintf("guardring doctor; if KVM does not work on this machine: guardring gateway remove %s, then create it with --type qemu", n.Name))
-			}
-			return err
-		}})
+		steps = append(steps, d.started(n, isThere && there.State.Alive()))
 	}
 	did, err := d.perform(steps)
 	if isThere && err == nil {
@@ -122,6 +101,38 @@ func (d *Desk) created(name string) (Domain, bool, error) {
 		return Domain{}, false, hint.Errorf("guardring gateway attach "+name+" makes a gateway of it; or choose another name", "libvirt has a domain %q already, which guardring has not made", name)
 	}
 	return there, true, nil
+}
+
+// newUUID chooses the UUID of a domain that is not there yet: the one that the
+// gateway's file has, if an earlier command was interrupted, else a random one.
+func (d *Desk) newUUID(name string) (string, error) {
+	k, _ := d.known(name)
+	if k.UUID == "" {
+		var random [16]byte
+		_, _ = rand.Read(random[:]) // it never fails
+		return domainxml.UUID(random), nil
+	}
+	if other, ok, err := d.Libvirt.Find(k.UUID); err != nil {
+		return "", err
+	} else if ok {
+		return "", hint.Errorf("choose another name", "the gateway %q is the domain %q already", name, other.Name)
+	}
+	return k.UUID, nil
+}
+
+// started is the step that starts the new domain.
+func (d *Desk) started(n NewGateway, done bool) step {
+	return step{at: "started", text: "start the domain " + n.Name, done: done, do: func() error {
+		now, _, err := d.Libvirt.Find(n.UUID)
+		if err != nil || now.State.Alive() {
+			return err
+		}
+		err = d.Libvirt.Start(now)
+		if err != nil && n.Type == "kvm" && hint.Of(err) == "" {
+			return hint.Wrap(err, fmt.Sprintf("guardring doctor; if KVM does not work on this machine: guardring gateway remove %s, then create it with --type qemu", n.Name))
+		}
+		return err
+	}}
 }
 
 // networks are the steps that make and start what the gateway needs.
