@@ -27,11 +27,13 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", together); err != nil {
 		log.Fatal(err)
 	}
+	flag.Parse() // Begin reads them; what was set above is the default
 	testmain.Main(m, testmain.Setup{
 		Programs: map[string]*string{"guardring/host-agent": &hostBinary, "guardring/guest-agent": &guestBinary},
-		Begin: func(_ context.Context, run *testmain.Run) error {
+		Begin: func(ctx context.Context, run *testmain.Run) error {
 			run.Defer(rig.StopAll)
-			return nil
+			return buildPrevious(ctx, run.Dir)
 		},
+		Limit: 3 * buildLimit,
 	})
 }

@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -23,35 +22,40 @@ var previous = flag.String("previous", "", "the commit of the previous build; em
 // root is the module's.
 const root = "../.."
 
-var older struct {
-	once sync.Once
-	path string
-	what string
-	err  error
+// older is the previous build, and what it was made of. Set-up makes it: a compiler beside the tests would take the processor from the
+// coordinators whose heartbeats are counted.
+var older struct{ path, what string }
+
+// buildLimit bounds one build.
+const buildLimit = 4 * time.Minute
+
+// buildPrevious builds, in dir, the commit before the last one that changed the coordinator. Where that cannot be done (a shallow
+// clone, no git, a commit that does not build any more) it is the same source with an older version, and that is said.
+func buildPrevious(ctx context.Context, dir string) error {
+	older.path = filepath.Join(dir, "guardring-previous")
+	commit, err := buildCommit(ctx, filepath.Join(dir, "previous"))
+	if err == nil {
+		older.what = "commit " + commit
+		return nil
+	}
+	older.what = fmt.Sprintf("this source with another version, for: %v", err)
+	ctx, cancel := context.WithTimeout(ctx, buildLimit)
+	defer cancel()
+	return binaries.Variant{Version: "0.0.1"}.Build(ctx, older.path, "guardring/host-agent")
 }
 
-// previousBuild is a build of the commit before the last one that changed the coordinator. Where the history is not at hand (a shallow
-// clone, no git) it is the same source with an older version, and that is said.
+func buildCommit(ctx context.Context, dir string) (commit string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, buildLimit)
+	defer cancel()
+	if commit, err = checkout(ctx, dir); err != nil {
+		return "", err
+	}
+	return commit, binaries.Variant{Root: dir}.Build(ctx, older.path, "guardring/host-agent")
+}
+
+// previousBuild is what an upgrade begins with.
 func previousBuild(t *testing.T) string {
 	t.Helper()
-	older.once.Do(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
-		defer cancel()
-		dir := filepath.Dir(hostBinary)
-		older.path = filepath.Join(dir, "guardring-previous")
-		commit, err := checkout(ctx, filepath.Join(dir, "previous"))
-		if err == nil {
-			older.what = "commit " + commit
-			err = binaries.Variant{Root: filepath.Join(dir, "previous")}.Build(ctx, older.path, "guardring/host-agent")
-		}
-		if err != nil {
-			older.what = fmt.Sprintf("this source with another version, for: %v", err)
-			older.err = binaries.Variant{Version: "0.0.1"}.Build(ctx, older.path, "guardring/host-agent")
-		}
-	})
-	if older.err != nil {
-		t.Fatal(older.err)
-	}
 	t.Logf("the previous build is %s", older.what)
 	return older.path
 }
