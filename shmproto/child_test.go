@@ -105,8 +105,9 @@ func mapRegion(f *os.File) ([]byte, error) {
 	return syscall.Mmap(int(f.Fd()), 0, RegionSize, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
 }
 
-// sharedRegion makes a formatted region in a file, for this process and children.
-func sharedRegion(t *testing.T) (*os.File, []byte) {
+// sharedRegion makes a formatted region in a file, for this process and children, and
+// opens it.
+func sharedRegion(t *testing.T) (f *os.File, mem []byte, r *Region) {
 	t.Helper()
 	f, err := os.Create(filepath.Join(t.TempDir(), "region"))
 	if err != nil {
@@ -116,15 +117,17 @@ func sharedRegion(t *testing.T) (*os.File, []byte) {
 	if err := f.Truncate(RegionSize); err != nil {
 		t.Fatal(err)
 	}
-	mem, err := mapRegion(f)
-	if err != nil {
+	if mem, err = mapRegion(f); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { syscall.Munmap(mem) })
 	if err := Format(mem, Header{Gateway: "browsing", Attachment: 7}); err != nil {
 		t.Fatal(err)
 	}
-	return f, mem
+	if r, err = Open(mem); err != nil {
+		t.Fatal(err)
+	}
+	return f, mem, r
 }
 
 // child starts a child on the region in f; it is killed at the end of the test

@@ -94,11 +94,7 @@ func TestGoroutinePair(t *testing.T) {
 
 func TestProcessPair(t *testing.T) {
 	const last = 5000
-	f, mem := sharedRegion(t)
-	r, err := Open(mem)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f, _, r := sharedRegion(t)
 	h := r.Host(0)
 	cmd := child(t, f, "publish", last)
 	done := make(chan error, 1)
@@ -127,11 +123,7 @@ func TestProcessPair(t *testing.T) {
 // lost addition is two agents in the lock at once.
 func TestLockExcludes(t *testing.T) {
 	const each = 1000
-	f, mem := sharedRegion(t)
-	r, err := Open(mem)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f, mem, r := sharedRegion(t)
 	procs := []interface{ Wait() error }{child(t, f, "count", 10*each+2), child(t, f, "count", 10*each+3)}
 	var wg sync.WaitGroup
 	for w := range 2 {

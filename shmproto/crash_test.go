@@ -79,11 +79,7 @@ func TestAgentKilledAtEveryStore(t *testing.T) {
 	outcomes := map[string]int{}
 	revocations, points := 0, 0
 	for n := 1; ; n++ {
-		f, mem := sharedRegion(t)
-		r, err := Open(mem)
-		if err != nil {
-			t.Fatal(err)
-		}
+		f, mem, r := sharedRegion(t)
 		g := r.Guest(0, 1)
 		show(t, g, oldRecord())
 		g.Lock().Release()
@@ -140,11 +136,7 @@ func TestAgentStoppedAtEveryStore(t *testing.T) {
 	exits := map[int]int{}
 	spoiled, points := 0, 0
 	for n := 1; ; n++ {
-		f, mem := sharedRegion(t)
-		r, err := Open(mem)
-		if err != nil {
-			t.Fatal(err)
-		}
+		f, _, r := sharedRegion(t)
 		h, g := r.Host(0), r.Guest(0, 1)
 		show(t, g, oldRecord())
 		g.Lock().Release()
@@ -231,11 +223,7 @@ func TestHostKilledAtEveryStore(t *testing.T) {
 	seen := map[Term]int{}
 	points := 0
 	for n := 1; ; n++ {
-		f, mem := sharedRegion(t)
-		r, err := Open(mem)
-		if err != nil {
-			t.Fatal(err)
-		}
+		f, _, r := sharedRegion(t)
 		g, old := r.Guest(0, 1), r.Host(0)
 		old.SetLease(Lease{Epoch: Epoch{1, 1}, Term: 1, Acting: true})
 		o := sampleOrder(2)

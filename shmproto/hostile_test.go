@@ -159,11 +159,7 @@ func TestHostileLock(t *testing.T) {
 
 // Another process scribbles over the whole guest area while we read all of it.
 func TestScribblingProcess(t *testing.T) {
-	f, mem := sharedRegion(t)
-	r, err := Open(mem)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f, _, r := sharedRegion(t)
 	h := r.Host(0)
 	for seed := range 2 {
 		child(t, f, "scribble", seed)
