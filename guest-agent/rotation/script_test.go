@@ -102,27 +102,11 @@ func runCommand(t *testing.T, a *agent, d *datadriven.TestData) {
 	case "order": // order seq=2 guards=(g0,g1)
 		var seq int
 		d.ScanArgs(t, "seq", &seq)
-		var gs []guardstate.Fingerprint
-		for _, arg := range d.CmdArgs {
-			if arg.Key == "guards" {
-				for _, v := range arg.Vals {
-					gs = append(gs, guardNamed(v))
-				}
-			}
-		}
-		a.order(seq, gs...)
+		a.order(seq, guardsOf(d)...)
 	case "answer": // answer seq=2 guards=(g0,g1): an order that was decided on the last publication
 		var seq int
 		d.ScanArgs(t, "seq", &seq)
-		var gs []guardstate.Fingerprint
-		for _, arg := range d.CmdArgs {
-			if arg.Key == "guards" {
-				for _, v := range arg.Vals {
-					gs = append(gs, guardNamed(v))
-				}
-			}
-		}
-		a.answer(seq, gs...)
+		a.answer(seq, guardsOf(d)...)
 	case "stream": // a user's stream begins
 		a.step(a.tor.open(d.CmdArgs[0].Key)...)
 	case "other-attaches": // another controller attaches a stream
@@ -273,6 +257,18 @@ func runCommand(t *testing.T, a *agent, d *datadriven.TestData) {
 	default:
 		d.Fatalf(t, "unknown command %s", d.Cmd)
 	}
+}
+
+// guardsOf are the guards that a line names: guards=(g0,g1).
+func guardsOf(d *datadriven.TestData) (all []guardstate.Fingerprint) {
+	for _, arg := range d.CmdArgs {
+		if arg.Key == "guards" {
+			for _, v := range arg.Vals {
+				all = append(all, guardNamed(v))
+			}
+		}
+	}
+	return all
 }
 
 // show prints what Tor, file and publication look like now.
