@@ -69,17 +69,24 @@ func has(all []report.Decision, kind string) bool {
 	return slices.ContainsFunc(all, func(d report.Decision) bool { return d.Kind == kind })
 }
 
+// decide has b told to give up a guard that a, which it returns, had first.
+func (r *rig) decide() (a *guest) {
+	r.t.Helper()
+	a, b := r.guest("a"), r.guest("b")
+	a.publish(sampleA()...)
+	r.eventually("a is known", func() bool { return len(r.actingDocument().Members) == 1 })
+	b.publish(sampleB()...)
+	b.excludes(r, 1)
+	return a
+}
+
 // TestDecisionsAreKept: journal and history hold the conflict, and the journal
 // gives the same decisions again, also across a take-over.
 func TestDecisionsAreKept(t *testing.T) {
 	r := newRig(t, coordinator.PolicyDisjoint, "a", "b")
 	p := r.coordinate("")
 	r.actingDocument()
-	a, b := r.guest("a"), r.guest("b")
-	a.publish(sampleA()...)
-	r.eventually("a is known", func() bool { return len(r.actingDocument().Members) == 1 })
-	b.publish(sampleB()...)
-	b.excludes(r, 1)
+	a := r.decide()
 	r.eventually("the decision is in the history", func() bool { return has(r.decisions("b"), "excluded") })
 	if d := r.decisions("b/default"); !has(d, "joined") || !has(d, "conflict") {
 		t.Errorf("history of b: %+v", d)
@@ -114,11 +121,7 @@ func TestRunDirIsFull(t *testing.T) {
 	}
 	p := r.coordinate("")
 	r.actingDocument()
-	a, b := r.guest("a"), r.guest("b")
-	a.publish(sampleA()...)
-	r.eventually("a is known", func() bool { return len(r.actingDocument().Members) == 1 })
-	b.publish(sampleB()...)
-	b.excludes(r, 1)
+	r.decide()
 	r.eventually("the fault is shown", func() bool { return strings.HasPrefix(r.actingDocument().Self.JournalError, "journal: ") })
 	_ = p.Process.Kill()
 	_ = p.Wait()
