@@ -96,13 +96,7 @@ func TestSampleKeepsToTheSpecification(t *testing.T) {
 	}
 	changed := 0
 	var before []identity
-	for w.q.Len() > 0 {
-		e := w.q.next()
-		if e.at >= w.end {
-			break
-		}
-		w.now = e.at
-		w.happen(e)
+	for w.next() {
 		g := w.gateways[0]
 		if !g.on {
 			continue

@@ -79,15 +79,23 @@ func exp(r *rand.Rand, mean time.Duration) time.Duration {
 
 func (w *world) time() time.Time { return start.Add(w.now) }
 
+// next lets the next thing happen; false if there is none before the end.
+func (w *world) next() bool {
+	if w.q.Len() == 0 {
+		return false
+	}
+	e := w.q.next()
+	if e.at >= w.end {
+		return false
+	}
+	w.now = e.at
+	w.happen(e)
+	return true
+}
+
 // run lets everything happen until the end.
 func (w *world) run() {
-	for w.q.Len() > 0 {
-		e := w.q.next()
-		if e.at >= w.end {
-			break
-		}
-		w.now = e.at
-		w.happen(e)
+	for w.next() {
 	}
 	w.now = w.end
 	w.meter.advance(w.now)
