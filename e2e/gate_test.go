@@ -31,9 +31,7 @@ func TestGateMovesBeforeTraffic(t *testing.T) {
 		t.Errorf("the stream did not wait: went through %v", hops)
 	}
 	n.act()
-	n.goes(end)
-	n.clear(w)
-	n.passed("answered")
+	n.goesClear(end, w)
 	n.awaitApplied()
 
 	if err := agent.Kill(); err != nil {
@@ -55,9 +53,7 @@ func TestGateOfAClearNewcomer(t *testing.T) {
 	end := n.begin()
 	n.await(10*time.Second, "the waiting stream", n.waits)
 	n.act()
-	n.goes(end)
-	n.clear(w)
-	n.passed("answered")
+	n.goesClear(end, w)
 	v, err := oracle.Look(n.b)
 	if err != nil || !slices.Equal(v.Primary[:3], fingerprints([]*tornet.Relay{network.Guards[5], network.Guards[3], network.Guards[4]})) {
 		t.Errorf("bob's primary guards are %v, %v: nothing had to move", v.Primary, err)
@@ -92,9 +88,7 @@ func TestGateLimit(t *testing.T) {
 				t.Fatal("the stream does not wait any more")
 			}
 			n.act()
-			n.goes(end)
-			n.clear(w)
-			n.passed("answered")
+			n.goesClear(end, w)
 		})
 	}
 }
@@ -132,9 +126,7 @@ func TestGateAgentKilled(t *testing.T) {
 				n.awaitKilled(agent, step)
 				n.startBob()
 			}
-			n.goes(end)
-			n.clear(w)
-			n.passed("answered")
+			n.goesClear(end, w)
 			n.awaitApplied()
 		})
 	}
@@ -177,9 +169,7 @@ func TestGateTorRestarted(t *testing.T) {
 	end := n.begin()
 	n.await(10*time.Second, "the waiting stream", n.waits)
 	n.act()
-	n.goes(end)
-	n.clear(w)
-	n.passed("answered")
+	n.goesClear(end, w)
 }
 
 // TestGateLeave: leave opens the gate, lets the streams go, and leaves nothing behind; with a running agent and without.

@@ -180,17 +180,11 @@ func TestLyingGateway(t *testing.T) {
 	}
 	p.startHost()
 	p.startAlice()
-	liar, err := impostor.Take(gw.Socket())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { liar.Close() })
-	near := netip.MustParseAddr(g[4].Address).As4()
-	near[2] = 77
+	liar := take(t, gw)
 	invented := strings.Repeat("A", 42) + "E"
 	if err := liar.Publish(
 		impostor.Guard{Fingerprint: g[guardKeyA].Fingerprint, Addr: g[guardKeyA].Addr(), FamilyIDs: []string{g[guardKeyA].FamilyID}, Primary: true, InUse: true},
-		impostor.Guard{Fingerprint: g[6].Fingerprint, Addr: netip.AddrPortFrom(netip.AddrFrom4(near), 9001).String(),
+		impostor.Guard{Fingerprint: g[6].Fingerprint, Addr: near(g[4]),
 			FamilyIDs: []string{invented}, Family: []string{g[4].Fingerprint}, Primary: true},
 		impostor.Guard{Fingerprint: g[4].Fingerprint, Addr: g[4].Addr(), FamilyIDs: []string{invented}, Family: []string{g[6].Fingerprint}},
 	); err != nil {
@@ -204,6 +198,24 @@ func TestLyingGateway(t *testing.T) {
 	p.awaitStatus(20*time.Second, "the contradictions named", func(s rig.Status) bool {
 		return s.Contradicted(g[4].Fingerprint, "family", mallory) && s.Contradicted(g[6].Fingerprint, "subnet", mallory)
 	})
+}
+
+// take has an impostor in a gateway's seat until the test ends.
+func take(t *testing.T, gw *rig.Gateway) *impostor.Impostor {
+	t.Helper()
+	guest, err := impostor.Take(gw.Socket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { guest.Close() })
+	return guest
+}
+
+// near is an address in the /16 of a relay, at which none is.
+func near(r *tornet.Relay) string {
+	addr := netip.MustParseAddr(r.Address).As4()
+	addr[2] = 77
+	return netip.AddrPortFrom(netip.AddrFrom4(addr), 9001).String()
 }
 
 // TestConsensusFile: the operator's consensus file knows better than a gateway that lies about the network of a relay: the lie is named
@@ -220,14 +232,8 @@ func TestConsensusFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.startHost()
-	liar, err := impostor.Take(gw.Socket())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { liar.Close() })
-	near := netip.MustParseAddr(g[4].Address).As4()
-	near[2] = 77
-	if err := liar.Publish(impostor.Guard{Fingerprint: g[6].Fingerprint, Addr: netip.AddrPortFrom(netip.AddrFrom4(near), 9001).String(), Primary: true}); err != nil {
+	liar := take(t, gw)
+	if err := liar.Publish(impostor.Guard{Fingerprint: g[6].Fingerprint, Addr: near(g[4]), Primary: true}); err != nil {
 		t.Fatal(err)
 	}
 	p.awaitStatus(20*time.Second, "the lie named, against the file", func(s rig.Status) bool {

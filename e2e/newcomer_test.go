@@ -128,6 +128,14 @@ func (n *newcomer) goes(end <-chan error) {
 	}
 }
 
+// goesClear checks that the host's answer has let the request go, and through no guard of alice's.
+func (n *newcomer) goesClear(end <-chan error, w *witness) {
+	n.t.Helper()
+	n.goes(end)
+	n.clear(w)
+	n.passed("answered")
+}
+
 // passed checks what the way through the gate leaves behind.
 func (n *newcomer) passed(why string) {
 	n.t.Helper()
