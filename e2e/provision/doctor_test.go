@@ -52,8 +52,7 @@ func TestDoctor(t *testing.T) {
 	h := newHost(t, "qemu:///system")
 	server := h.serve()
 	h.start("coordinate")
-	h.must("gateway", "create", "doc", "--disk", h.disk("doc.raw"), "--disk-format", "raw", "--type", "qemu", "--memory", "128", "--user-network", "192.168.71.0/24", "--start")
-	t.Cleanup(func() { _, _ = daemon.Virsh(h.uri, "destroy", "doc"); _, _ = daemon.Virsh(h.uri, "undefine", "doc") })
+	h.started("doc")
 	await(t, "no fault is left", func() bool { _, code := h.doctor(); return code < 2 })
 	lines, code := h.doctor()
 	for name, state := range map[string]string{"configuration": "pass", "server": "pass", "coordinator": "pass", "libvirt": "pass", "domain of doc": "pass", "socket of doc": "pass",

@@ -152,6 +152,13 @@ func (h *host) must(args ...string) string {
 	return out
 }
 
+// started makes a gateway without KVM and without a network of its own, and starts it.
+func (h *host) started(name string) {
+	h.t.Helper()
+	h.must("gateway", "create", name, "--disk", h.disk(name+".raw"), "--disk-format", "raw", "--type", "qemu", "--memory", "128", "--user-network", "192.168.71.0/24", "--start")
+	h.t.Cleanup(func() { _, _ = daemon.Virsh(h.uri, "destroy", name); _, _ = daemon.Virsh(h.uri, "undefine", name) })
+}
+
 // refused runs a command that must fail, with this in what it says.
 func (h *host) refused(want string, args ...string) {
 	h.t.Helper()
