@@ -19,7 +19,8 @@
 #define DECISIONS 2
 #endif
 #ifndef KILLS
-#define KILLS 1		/* of coordinators; each is started again */
+#define KILLS 1		/* of coordinators; each is started again. At most 1. With CROSSED both are killed once
+			 * besides, and one is started that has not the same seat number in the region */
 #endif
 #ifndef RESTARTS
 #define RESTARTS 1	/* of the guest agent, with its memory lost, and of its Tor */
@@ -44,10 +45,13 @@ bool order_unseen;	/* everybody is quiet, and the order of who acts is not in fo
 bool claimed[TERMS + 1];
 byte ledger[TERMS + 1];		/* the orders that a term's file holds */
 
-/* Shared memory, by seat. */
+/* Shared memory, by seat. A coordinator's seat of the region can be another than that
+ * of the board: who starts takes what is free in each. */
 byte board[2];			/* the lease board: no guest has it */
 byte fenced[2];			/* the lease in the guest's region: a term */
 byte cell_term[2], cell_order[2];
+bool crossed;			/* each has the other's number there */
+#define SEAT (s ^ crossed)	/* in the region, of who has board seat s */
 byte receipt;			/* the order that the guest's publication says is applied */
 
 bool doorbell;		/* an eventfd: any number of rings is one */
@@ -60,7 +64,7 @@ byte option, file;
 #define A_BOARD 0
 #define A_FENCE 1
 #define A_ORDER 2
-chan stores[2] = [4] of { byte, byte, byte };
+chan stores[2] = [4] of { byte, byte, byte };	/* a dead one's come true before its seats are anybody's */
 
 /* Ghosts. */
 byte alive[2];			/* which start of a coordinator; 0: dead */
@@ -77,8 +81,8 @@ byte decisions;
 inline commit(s, a, x, y) {
 	if
 	:: a == A_BOARD -> board[s] = x
-	:: a == A_FENCE -> fenced[s] = x
-	:: a == A_ORDER -> cell_term[s] = x; cell_order[s] = y
+	:: a == A_FENCE -> fenced[SEAT] = x
+	:: a == A_ORDER -> cell_term[SEAT] = x; cell_order[SEAT] = y
 	fi;
 	s = 0; a = 0; x = 0; y = 0
 }
@@ -120,13 +124,16 @@ inline read_ledgers() {
 proctype coordinator(byte s; byte me) {
 	byte t, x, mask, new;
 
-	/* election.New: at least what our seat shows of its former holder is shown on.
-	 * The code shows the highest term that it knows of, because its seat of a region
-	 * can be another than that of the board: the simulation has that. */
+	/* election.New: the highest term that the board shows is shown on, whoever had our
+	 * seat there: in the region we may have the other's. */
 #ifdef MUTANT_fence_falls_at_restart
 	show_lease(0);
 #else
-	atomic { alive[s] == me && len(stores[s]) == 0 -> t = board[s] };
+#ifdef MUTANT_fence_of_own_seat
+	atomic { alive[s] == me -> t = board[s] };
+#else
+	atomic { alive[s] == me -> t = MAX(board[0], board[1]) };
+#endif
 	show_lease(t);
 #endif
 
@@ -288,8 +295,14 @@ proctype guest() {
 proctype life() {
 	byte kills, births, spurious, s;
 	do
+#ifdef CROSSED
+	:: atomic { alive[0] == 1 && alive[1] == 1 ->
+		alive[0] = 0; acting[0] = 0; mask_of[0] = 0; alive[1] = 0; acting[1] = 0; mask_of[1] = 0 };
+	   atomic { len(stores[0]) == 0 && len(stores[1]) == 0 ->
+		crossed = true; select(s : 0 .. 1); alive[s] = 2; run coordinator(s, 2); s = 0 }
+#endif
 	:: atomic { kills < KILLS -> kills++; select(s : 0 .. 1); alive[s] = 0; acting[s] = 0; mask_of[s] = 0; s = 0 }
-	:: atomic { births < kills ->
+	:: atomic { births < kills && (alive[0] || len(stores[0]) == 0) && (alive[1] || len(stores[1]) == 0) ->
 		if
 		:: !alive[0] -> alive[0] = 1 + kills; run coordinator(0, 1 + kills)
 		:: else -> alive[1] = 1 + kills; run coordinator(1, 1 + kills)
@@ -304,8 +317,8 @@ proctype life() {
 	timeout ->
 	/* Who acts in the highest term that anybody fenced with, if somebody does. */
 	if
-	:: acting[0] && acting[0] >= fenced[1] -> d_step { PROVE(order_unseen, option == mask_of[0] && file == mask_of[0]) }
-	:: acting[1] && acting[1] >= fenced[0] -> d_step { PROVE(order_unseen, option == mask_of[1] && file == mask_of[1]) }
+	:: acting[0] && acting[0] >= fenced[1 ^ crossed] -> d_step { PROVE(order_unseen, option == mask_of[0] && file == mask_of[0]) }
+	:: acting[1] && acting[1] >= fenced[crossed] -> d_step { PROVE(order_unseen, option == mask_of[1] && file == mask_of[1]) }
 	:: else
 	fi
 }
