@@ -17,7 +17,7 @@ func TestMain(m *testing.M) {
 		Programs: map[string]*string{"guardring/host-agent": &hostBinary, "guardring/guest-agent": &guestBinary, "guardring/e2e/mayhem": &mayhemBinary},
 		Begin: func(_ context.Context, run *testmain.Run) error {
 			run.Defer(rig.StopAll)
-			return nil
+			return makeAskers()
 		},
 	})
 }

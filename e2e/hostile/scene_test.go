@@ -5,6 +5,7 @@ package hostile
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,11 +23,28 @@ const (
 	hostile = "apps"
 )
 
-var askers = []string{"browsing", "chat", "mail"}
+var askers []string // as many as askerCount says
 
-// rounds is how often in each phase an asker gets a duplicate. The coordinator writes its ledger 64 times at once for each gateway, and
-// then once a second: that is not to be measured.
-const rounds = 24
+// A percentile needs more rounds than a test, and these more gateways: the coordinator writes its ledger 64 times at once for each gateway, and
+// then once a second, which is not to be measured.
+var (
+	rounds     = flag.Int("rounds", 24, "how often in each phase some gateway gets a duplicate; at most 8 times as many as -askers")
+	askerCount = flag.Int("askers", 3, "so many gateways get them in turn")
+)
+
+// roundsOfOne is how often an asker can get a duplicate in each of the two phases before its ledger writes have to wait.
+const roundsOfOne = 8
+
+// makeAskers names the askers; flags have been parsed.
+func makeAskers() error {
+	if *askerCount < 1 || *rounds < 1 || *rounds > roundsOfOne**askerCount {
+		return fmt.Errorf("-rounds %d -askers %d: each asker can have up to %d rounds", *rounds, *askerCount, roundsOfOne)
+	}
+	for i := range *askerCount {
+		askers = append(askers, fmt.Sprintf("browsing%d", i+1))
+	}
+	return nil
+}
 
 // scene is a host with its gateways.
 type scene struct {
