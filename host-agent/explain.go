@@ -78,9 +78,9 @@ func allow(c *cli.Context) error {
 	}
 	for _, a := range answer.Allowed {
 		if a.Waiting == 0 {
-			fmt.Fprintf(c.App.Writer, "%s: nothing waits for a budget, so nothing was changed\n", a.Member)
+			fmt.Fprintf(c.App.Writer, "%s: nothing waits for a budget, so nothing was changed\n", report.Printable(a.Member))
 		} else {
-			fmt.Fprintf(c.App.Writer, "%s: what waits (%d) is done now; a used guard is moved after its delay\n", a.Member, a.Waiting)
+			fmt.Fprintf(c.App.Writer, "%s: what waits (%d) is done now; a used guard is moved after its delay\n", report.Printable(a.Member), a.Waiting)
 		}
 	}
 	return nil

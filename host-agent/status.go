@@ -63,7 +63,7 @@ func showOnce(c *cli.Context, cfg config.Config, style report.Style) error {
 			return err
 		}
 	case c.Bool("check"):
-		fmt.Fprintf(c.App.Writer, "%s: %s\n", s.Verdict, s.Summary)
+		fmt.Fprintf(c.App.Writer, "%s: %s\n", s.Verdict, report.Printable(s.Summary))
 	default:
 		if err := report.Write(c.App.Writer, s, style); err != nil {
 			return err

@@ -48,7 +48,7 @@ func WriteExplanation(w io.Writer, e Explanation, st Style) error {
 	for _, s := range x.now(e) {
 		paragraph(s)
 	}
-	_, err := io.WriteString(w, strings.TrimSuffix(b.String(), "\n"))
+	_, err := io.WriteString(w, Printable(strings.TrimSuffix(b.String(), "\n")))
 	return err
 }
 

@@ -42,7 +42,7 @@ func Write(w io.Writer, s Status, st Style) error {
 		b.WriteString("\n" + st.matrix(s) + "\n")
 	}
 	b.WriteString(st.footer(s))
-	_, err := io.WriteString(w, b.String())
+	_, err := io.WriteString(w, st.printable(b.String()))
 	return err
 }
 
