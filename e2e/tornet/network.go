@@ -184,10 +184,8 @@ func (n *Network) Stop() error {
 	for _, c := range clients {
 		stop(&c.Tor)
 	}
-	for _, rs := range [][]*Relay{n.Authorities, n.Guards, n.Exits} {
-		for _, r := range rs {
-			stop(&r.Tor)
-		}
+	for _, r := range n.relays() {
+		stop(&r.Tor)
 	}
 	wg.Wait()
 	if os.Getenv("KEEP_TORNET") != "" {

@@ -3,6 +3,7 @@ package tornet
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -51,41 +52,55 @@ func (r *Relay) writeTorrc() error {
 // writeRelays writes the torrc of every relay, and what authorities must know beforehand: who may be a guard or an exit,
 // bandwidths, and a history of uptime (a guard must be Stable, which nobody is who was born a second ago).
 func (n *Network) writeRelays() error {
-	var guards, exits, bandwidths, stability strings.Builder
-	now := time.Now().UTC()
-	const layout = "2006-01-02 15:04:05"
-	fmt.Fprintf(&bandwidths, "%d\n", now.Unix())
-	fmt.Fprintf(&stability, "format 2\nstored-at %s\ntracked-since %s\nlast-downrated %s\ndata\n", now.Format(layout),
-		now.AddDate(0, 0, -30).Format(layout), now.Format(layout))
-	list := func(b *strings.Builder, rs []*Relay) {
-		for i, r := range rs {
-			if i > 0 {
-				b.WriteByte(',')
-			}
-			b.WriteString("$" + r.Fingerprint)
-		}
-	}
-	list(&guards, n.Guards)
-	list(&exits, n.Exits)
-	for _, rs := range [][]*Relay{n.Authorities, n.Guards, n.Exits} {
-		for _, r := range rs {
-			fmt.Fprintf(&bandwidths, "node_id=$%s bw=1000 nick=%s\n", r.Fingerprint, r.Name)
-			fmt.Fprintf(&stability, "R %s\n+MTBF 8640000 1.00000 S=%s\n+WFU 8640000 8640000\n", r.Fingerprint,
-				now.AddDate(0, 0, -1).Format(layout))
-		}
-	}
-	stability.WriteString(".\n")
-
+	bandwidths, stability := n.pretended(time.Now().UTC())
 	common := n.common + "SocksPort 0\nAssumeReachable 1\n"
 	for i, a := range n.Authorities {
 		bw := a.Dir + "/bandwidths"
-		if err := os.WriteFile(bw, []byte(bandwidths.String()), 0o600); err != nil {
+		if err := os.WriteFile(bw, []byte(bandwidths), 0o600); err != nil {
 			return err
 		}
-		if err := os.WriteFile(a.DataDir()+"/router-stability", []byte(stability.String()), 0o600); err != nil {
+		if err := os.WriteFile(a.DataDir()+"/router-stability", []byte(stability), 0o600); err != nil {
 			return err
 		}
-		a.config = common + a.commonLines() + fmt.Sprintf(`AuthoritativeDirectory 1
+		a.config = common + a.commonLines() + n.authorityLines(i, bw)
+	}
+	for _, g := range n.Guards {
+		g.config = common + g.commonLines() + g.family + "ExitPolicy reject *:*\n"
+	}
+	for _, e := range n.Exits {
+		e.config = common + e.commonLines() + "ExitRelay 1\nExitPolicyRejectPrivate 0\nExitPolicy reject 0.0.0.0/8:*,accept *:*\n"
+	}
+	for _, r := range n.relays() {
+		if err := r.writeTorrc(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// relays are all, authorities first.
+func (n *Network) relays() []*Relay { return slices.Concat(n.Authorities, n.Guards, n.Exits) }
+
+// pretended are the files from which authorities know how fast relays are, and that they have been up for a month.
+func (n *Network) pretended(now time.Time) (bandwidths, stability string) {
+	const layout = "2006-01-02 15:04:05"
+	var bw, st strings.Builder
+	fmt.Fprintf(&bw, "%d\n", now.Unix())
+	fmt.Fprintf(&st, "format 2\nstored-at %s\ntracked-since %s\nlast-downrated %s\ndata\n", now.Format(layout),
+		now.AddDate(0, 0, -30).Format(layout), now.Format(layout))
+	for _, r := range n.relays() {
+		fmt.Fprintf(&bw, "node_id=$%s bw=1000 nick=%s\n", r.Fingerprint, r.Name)
+		fmt.Fprintf(&st, "R %s\n+MTBF 8640000 1.00000 S=%s\n+WFU 8640000 8640000\n", r.Fingerprint,
+			now.AddDate(0, 0, -1).Format(layout))
+	}
+	st.WriteString(".\n")
+	return bw.String(), st.String()
+}
+
+// authorityLines are for authority i, which votes by the bandwidths in that file.
+func (n *Network) authorityLines(i int, bandwidths string) string {
+	a := n.Authorities[i]
+	lines := fmt.Sprintf(`AuthoritativeDirectory 1
 V3AuthoritativeDirectory 1
 ContactInfo auth%[1]d@loopback.invalid
 DirPort %[2]s:%[3]d
@@ -105,23 +120,18 @@ TestingDirAuthVoteExitIsStrict 1
 V3BandwidthsFile %[7]s
 AuthDirMaxServersPerAddr 0
 ExitPolicy reject *:*
-`, i, a.Address, a.Port+1, votingInterval, guards.String(), exits.String(), bw)
-		if len(n.cfg.IPv6) > 0 {
-			a.config += "AuthDirHasIPv6Connectivity 1\n"
-		}
+`, i, a.Address, a.Port+1, votingInterval, listed(n.Guards), listed(n.Exits), bandwidths)
+	if len(n.cfg.IPv6) > 0 {
+		lines += "AuthDirHasIPv6Connectivity 1\n"
 	}
-	for _, g := range n.Guards {
-		g.config = common + g.commonLines() + g.family + "ExitPolicy reject *:*\n"
+	return lines
+}
+
+// listed names relays as options do.
+func listed(rs []*Relay) string {
+	var names []string
+	for _, r := range rs {
+		names = append(names, "$"+r.Fingerprint)
 	}
-	for _, e := range n.Exits {
-		e.config = common + e.commonLines() + "ExitRelay 1\nExitPolicyRejectPrivate 0\nExitPolicy reject 0.0.0.0/8:*,accept *:*\n"
-	}
-	for _, rs := range [][]*Relay{n.Authorities, n.Guards, n.Exits} {
-		for _, r := range rs {
-			if err := r.writeTorrc(); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return strings.Join(names, ",")
 }
