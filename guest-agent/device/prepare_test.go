@@ -240,6 +240,17 @@ func TestPrepareFails(t *testing.T) {
 			t.Errorf("restore: %v", err)
 		}
 	})
+	t.Run("the agent's user writes for root's terminal and log", func(t *testing.T) {
+		k, o := machine(t, grouped)
+		if _, err := Prepare(o, false); err != nil {
+			t.Fatal(err)
+		}
+		k.Put("var/lib/guardring-guest/device.json", fmt.Sprintf(`{"address":%q,"boot_id":"first","no_vfio":"no\u001b]0;x\u0007\nroot: %s"}`, address, strings.Repeat("y", 1000)))
+		p, err := Prepare(o, false)
+		if err != nil || !strings.HasPrefix(p.Choice.Reason, "no?]0;x??root: y") || len(p.Choice.Reason) > maxReason {
+			t.Errorf("%q, %v", p.Choice.Reason, err)
+		}
+	})
 	t.Run("no interrupt remapping", func(t *testing.T) {
 		k, o := machine(t, grouped)
 		if _, err := Prepare(o, false); err != nil {

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"unicode"
 
 	"github.com/google/renameio/v2"
 
@@ -25,6 +27,9 @@ type record struct {
 	// NoVFIO is why VFIO could not be had in this boot; "" if it was not tried or works.
 	NoVFIO string `json:"no_vfio,omitempty"`
 }
+
+// maxReason bounds the reason that a state file gives, in bytes.
+const maxReason = 400
 
 // readRecord returns the state file's record; ok is false if there is none.
 func (o Options) readRecord() (r record, ok bool, err error) {
@@ -47,7 +52,19 @@ func (o Options) readRecord() (r record, ok bool, err error) {
 	if err != nil {
 		return record{}, false, hint.Wrap(fmt.Errorf("state file %s: %w", o.StateFile, err), "remove the file; then leave cannot give the device back to its former driver")
 	}
+	r.NoVFIO = oneLine(r.NoVFIO)
 	return r, true, nil
+}
+
+// oneLine makes one line of what the file says for people: root reads it at a terminal
+// and in the unit's log, and the agent's user may have written it.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, strings.ToValidUTF8(s[:min(len(s), maxReason)], ""))
 }
 
 // note is the step that remembers how the device is now. What an earlier run of
