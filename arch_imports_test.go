@@ -38,7 +38,7 @@ var roles = map[string]role{
 
 	"internal/simulation": model,
 
-	"host-agent/agentiso": adapter, "host-agent/config": adapter, "host-agent/confinement": adapter, "host-agent/consensusfile": adapter, "host-agent/doctor": adapter, "host-agent/domains": adapter, "host-agent/journal": adapter, "host-agent/ledger": adapter, "host-agent/server": adapter, "host-agent/units": adapter,
+	"host-agent/agentiso": adapter, "host-agent/config": adapter, "host-agent/confinement": adapter, "host-agent/consensusfile": adapter, "host-agent/doctor": adapter, "host-agent/domains": adapter, "host-agent/hook": adapter, "host-agent/journal": adapter, "host-agent/ledger": adapter, "host-agent/server": adapter, "host-agent/units": adapter,
 	"guest-agent/config": adapter, "guest-agent/device": adapter, "guest-agent/discovery": adapter, "guest-agent/enforce": adapter,
 	"guest-agent/fresh": adapter, "guest-agent/include": adapter, "guest-agent/pci": adapter, "guest-agent/pci/pcitest": adapter, "guest-agent/statewatch": adapter, "guest-agent/torctl": adapter,
 
@@ -106,7 +106,7 @@ var libraries = map[string]struct {
 	"github.com/cavaliergopher/cpio":  {[]string{"e2e/vmtest"}, "the initramfs of test guests"},
 	"github.com/cretz/bine":           {[]string{"guest-agent/torctl"}, "bine has no deadlines and parses circuits wrongly; torctl mends that"},
 	"github.com/fsnotify/fsnotify":    {[]string{"guest-agent/statewatch"}, "one place knows how Tor replaces its state file"},
-	"github.com/google/renameio/v2":   {[]string{"guest-agent/device", "guest-agent/include", "host-agent", "host-agent/confinement", "host-agent/domains"}, "one place writes files that Tor reads; a chart, a gateway's file, a profile, and what leave must give back, are there whole or not at all"},
+	"github.com/google/renameio/v2":   {[]string{"guest-agent/device", "guest-agent/include", "host-agent", "host-agent/confinement", "host-agent/domains", "host-agent/hook"}, "one place writes files that Tor reads; a chart, a gateway's file, a profile, libvirt's hook, and what leave must give back, are there whole or not at all"},
 	"github.com/google/nftables":      {[]string{"guest-agent/enforce"}, "one table of our own, and one place that can touch it"},
 	"github.com/urfave/cli/v2":        {[]string{"host-agent", "guest-agent", "internal/manual", "internal/manual/manualtest"}, "flags become a Config in main and go no further, but into the manual"},
 	"go.yaml.in/yaml/v3":              {[]string{"internal/configfile"}, "every fault at once, with its line, in one way"},

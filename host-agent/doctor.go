@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"slices"
 	"strings"
 
@@ -9,6 +10,7 @@ import (
 	"guardring/host-agent/config"
 	"guardring/host-agent/doctor"
 	"guardring/host-agent/domains"
+	"guardring/host-agent/hook"
 	"guardring/host-agent/report"
 	"guardring/host-agent/rundir"
 	"guardring/internal/checkup"
@@ -17,7 +19,7 @@ import (
 func doctorCommand() *cli.Command {
 	return &cli.Command{Name: "doctor", Usage: "check this host and name what must be mended; exit code 0 well, 1 warnings, 2 faults", Action: alone(examine), Flags: append(settings("run-dir", "ledger-dir"),
 		&cli.BoolFlag{Name: "json", Usage: "one JSON document"},
-		&cli.StringFlag{Name: "hooks-dir", Usage: "libvirt's `DIR` of hooks", Value: hooksDir},
+		&cli.StringFlag{Name: "hooks-dir", Usage: "libvirt's `DIR` of hooks", Value: hook.Dir},
 	)}
 }
 
@@ -29,7 +31,8 @@ func examine(c *cli.Context) error {
 		f.Config = config.DefaultPath
 	}
 	if err == nil {
-		f.Hook, f.HookFault = hookState(c.String("hooks-dir"))
+		exe, _ := os.Executable() // "" is nobody's: a hook then runs another program
+		f.Hook, f.HookFault = hook.State(c.String("hooks-dir"), exe)
 		askServer(&f, cfg)
 		askCoordinators(&f, cfg)
 		if err := askLibvirt(c, &f, cfg); err != nil {

@@ -1,32 +1,26 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
-	"github.com/google/renameio/v2"
 	"github.com/urfave/cli/v2"
 
 	"guardring/host-agent/config"
+	"guardring/host-agent/hook"
 	"guardring/host-agent/server"
 	"guardring/internal/hint"
 	"guardring/libvirt-xml/domainxml"
 )
 
-// hooksDir is where libvirt looks for hooks, once, when it starts.
-const hooksDir = "/etc/libvirt/hooks"
-
 // maxDocument bounds what libvirt hands a hook; domains are far smaller.
 const maxDocument = 4 << 20
 
 func hookCommand() *cli.Command {
-	dir := &cli.StringFlag{Name: "hooks-dir", Usage: "libvirt's `DIR` of hooks", Value: hooksDir}
+	dir := &cli.StringFlag{Name: "hooks-dir", Usage: "libvirt's `DIR` of hooks", Value: hook.Dir}
 	dry := &cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and change nothing"}
 	return &cli.Command{Name: "hook", Usage: "optional: stop a gateway's start with clear words while the server is away", Subcommands: []*cli.Command{
 		{Name: "print", Usage: "print the hook", Action: alone(hookPrint), Flags: settings("run-dir")},
@@ -36,38 +30,25 @@ func hookCommand() *cli.Command {
 	}}
 }
 
-const hookHead = "#!/bin/sh\n# Made by \"guardring hook install\"; \"guardring hook remove\" takes it away.\n"
-
-// hookStops is the one exit code that stops a start. Any other is a fault of ours
-// (libvirtd's AppArmor profile may not let it run our program; another version does
-// not know the flags), for which no domain may have to stay off.
-const hookStops = 3
-
-// hookText is the hook. It asks the server and never libvirt, which waits for it;
-// and it lets every start pass that is not a gateway's, whatever is wrong with us.
+// hookText is the hook that asks the server which is asked by this command. It never
+// asks libvirt, which waits for it.
 func hookText(c *cli.Context) (string, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return "", err
 	}
-	options := ""
+	var args []string
 	for _, name := range []string{"config", "run-dir"} {
 		if value := c.String(name); value != "" {
 			abs, err := filepath.Abs(value)
 			if err != nil {
 				return "", err
 			}
-			options += " --" + name + " " + quote(abs)
+			args = append(args, "--"+name, abs)
 		}
 	}
-	return fmt.Sprintf("%s[ \"$2\" = prepare ] && [ -x %s ] || exit 0\n%s hook run%s -- \"$@\"\n[ $? -ne %d ] || exit 1\nexit 0\n",
-		hookHead, quote(exe), quote(exe), options, hookStops), nil
+	return hook.Text(exe, args...), nil
 }
-
-// quote is for a shell.
-func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
-
-func hookPath(dir string) string { return filepath.Join(dir, "qemu.d", "guardring") }
 
 func hookPrint(c *cli.Context) error {
 	text, err := hookText(c)
@@ -83,52 +64,36 @@ func hookInstall(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	path := hookPath(c.String("hooks-dir"))
-	now, err := os.ReadFile(path)
+	dir, dry := c.String("hooks-dir"), c.Bool("dry-run")
+	path := hook.Path(dir)
+	changes, err := hook.Install(dir, text, dry)
 	switch {
-	case err == nil && string(now) == text:
-		fmt.Fprintf(c.App.Writer, "%s is there already\n", path)
-		return nil
-	case err == nil && !strings.HasPrefix(string(now), hookHead):
-		return hint.Errorf("remove it, or give another --hooks-dir", "%s was not made by guardring", path)
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
+	case err != nil:
 		return err
-	}
-	if c.Bool("dry-run") {
+	case !changes:
+		fmt.Fprintf(c.App.Writer, "%s is there already\n", path)
+	case dry:
 		fmt.Fprintf(c.App.Writer, "a dry run: this would be written to %s, mode 0755:\n%s", path, text)
-		return nil
+	default:
+		fmt.Fprintf(c.App.Writer, "wrote %s; libvirtd looks for hooks when it starts: restart it once (running domains are not touched)\n", path)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return hint.Wrap(err, "run it as root")
-	}
-	if err := renameio.WriteFile(path, []byte(text), 0o755, renameio.IgnoreUmask()); err != nil {
-		return hint.Wrap(err, "run it as root")
-	}
-	fmt.Fprintf(c.App.Writer, "wrote %s; libvirtd looks for hooks when it starts: restart it once (running domains are not touched)\n", path)
 	return nil
 }
 
 func hookRemove(c *cli.Context) error {
-	path := hookPath(c.String("hooks-dir"))
-	now, err := os.ReadFile(path)
+	dir, dry := c.String("hooks-dir"), c.Bool("dry-run")
+	path := hook.Path(dir)
+	changes, err := hook.Remove(dir, dry)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		fmt.Fprintf(c.App.Writer, "there is no %s\n", path)
-		return nil
 	case err != nil:
 		return err
-	case !strings.HasPrefix(string(now), hookHead):
-		return hint.Errorf("remove it by hand if nobody needs it", "%s was not made by guardring", path)
-	case c.Bool("dry-run"):
+	case !changes:
+		fmt.Fprintf(c.App.Writer, "there is no %s\n", path)
+	case dry:
 		fmt.Fprintf(c.App.Writer, "a dry run: %s would be removed\n", path)
-		return nil
+	default:
+		fmt.Fprintf(c.App.Writer, "removed %s\n", path)
 	}
-	if err := os.Remove(path); err != nil {
-		return hint.Wrap(err, "run it as root")
-	}
-	fmt.Fprintf(c.App.Writer, "removed %s\n", path)
-	// install may have made the folder. One with another's hooks in it stays, by this error.
-	_ = os.Remove(filepath.Dir(path))
 	return nil
 }
 
@@ -137,7 +102,7 @@ func hookRemove(c *cli.Context) error {
 func hookRun(c *cli.Context) error {
 	if err := refuses(c); err != nil {
 		hint.Print(os.Stderr, program, err)
-		return hint.Exit{Code: hookStops}
+		return hint.Exit{Code: hook.Stops}
 	}
 	return nil
 }
@@ -173,29 +138,4 @@ func ready(cfg config.Config, socket string) error {
 		return hint.Errorf("guardring gateway list shows what is wrong", "the domain's guardring device is at the socket %s, which guardring's server does not serve", socket)
 	}
 	return nil
-}
-
-// hookState is where the hook is ("" if it is not installed) and what is wrong
-// with it.
-func hookState(dir string) (path, fault string) {
-	path = hookPath(dir)
-	info, err := os.Stat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return "", ""
-	case err != nil:
-		return path, err.Error()
-	case info.Mode().Perm()&0o111 == 0:
-		return path, "it is not executable, so libvirt does not run it"
-	}
-	text, err := os.ReadFile(path)
-	switch exe, _ := os.Executable(); {
-	case err != nil:
-		return path, err.Error()
-	case !strings.HasPrefix(string(text), hookHead):
-		return path, "it was not made by guardring"
-	case !strings.Contains(string(text), "\n"+quote(exe)+" hook run"):
-		return path, "it runs another guardring than this one"
-	}
-	return path, ""
 }
