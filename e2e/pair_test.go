@@ -453,8 +453,8 @@ func (p *pair) close() {
 			continue
 		}
 		log, err := c.Log()
-		if got := strings.Count(log, reloadLine); err == nil && got != want {
-			p.t.Errorf("%s was reloaded %d times, the test did so %d times: somebody sent RELOAD", c.Name, got, want)
+		if got := strings.Count(log, reloadLine); err != nil || got != want {
+			p.t.Errorf("%s was reloaded %d times, the test did so %d times: somebody sent RELOAD (%v)", c.Name, got, want, err)
 		}
 	}
 	if !p.copied {

@@ -10,7 +10,7 @@ import (
 
 const adminPage = "../../docs/ADMIN.md"
 
-// kinds of blocks in the page. The first two are run; of the others only commands and flags are checked.
+// kinds of blocks in the page. The first four are run; of the others only commands and flags are checked.
 var kinds = []string{"", "repair", "gateway", "gateway package", "build", "whonix", "example"}
 
 func TestBlocks(t *testing.T) {

@@ -44,12 +44,14 @@ LastWritten 2026-11-21 15:00:00
 // drawn is what Tor draws anew: by chance a guard of before is in it again.
 var drawn = strings.Replace(after, "TorVersion", "Guard in=default rsa_id=ACE9000000000000000000000000000000000001 sampled_on=2026-11-20T00:00:00 sampled_idx=0 listed=1\nTorVersion", 1)
 
+const exclusion = "# an exclusion\nReachableORAddresses reject 10.0.0.1:9001\n"
+
 func newSite(t *testing.T) Site {
 	t.Helper()
 	dir := t.TempDir()
 	s := Site{State: filepath.Join(dir, "state"), Control: filepath.Join(dir, "control"), Include: filepath.Join(dir, "include"), Empty: empty}
 	write(t, s.State, before)
-	write(t, s.Include, "# an exclusion\nReachableORAddresses reject 10.0.0.1:9001\n")
+	write(t, s.Include, exclusion)
 	write(t, filepath.Join(dir, "lock"), "")
 	return s
 }
@@ -84,6 +86,7 @@ func TestRun(t *testing.T) {
 	if _, err := os.Stat(s.State + ".guardring-backup"); !errors.Is(err, os.ErrNotExist) {
 		t.Fatalf("a dry run left a backup: %v", err)
 	}
+	want(t, s.Include, exclusion)
 	r, err := Run(s, Options{Now: time.Unix(1_700_000_000, 0)})
 	if err != nil || r.Guards != 3 {
 		t.Fatalf("%+v, %v", r, err)
@@ -185,16 +188,23 @@ func TestRunning(t *testing.T) {
 	want(t, s.State, before)
 	f.Close()
 
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	// A Tor that was never started has no lock file: then its control port alone tells.
+	if err := os.Remove(filepath.Join(filepath.Dir(s.State), "lock")); err != nil {
 		t.Fatal(err)
 	}
-	s.Control = l.Addr().String()
-	if _, err := Run(s, Options{}); !errors.Is(err, ErrRunning) {
-		t.Errorf("with a control port that answers: %v", err)
+	socket := s.Control
+	for _, at := range []struct{ network, address, prefix string }{{"tcp", "127.0.0.1:0", ""}, {"unix", socket, ""}, {"unix", socket, "unix:"}} {
+		l, err := net.Listen(at.network, at.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Control = at.prefix + l.Addr().String()
+		if _, err := Run(s, Options{}); !errors.Is(err, ErrRunning) {
+			t.Errorf("with a control port at %s that answers: %v", s.Control, err)
+		}
+		want(t, s.State, before)
+		l.Close()
 	}
-	want(t, s.State, before)
-	l.Close()
 	if _, err := Run(s, Options{}); err != nil {
 		t.Errorf("stopped: %v", err)
 	}
@@ -236,6 +246,6 @@ func TestRefused(t *testing.T) {
 		if r, err := Run(s, Options{}); err == nil || len(r.Changed) != 0 {
 			t.Errorf("%s: %+v, %v", name, r, err)
 		}
-		want(t, s.Include, "# an exclusion\nReachableORAddresses reject 10.0.0.1:9001\n")
+		want(t, s.Include, exclusion)
 	}
 }

@@ -105,6 +105,22 @@ func TestJoinThenLeaveRestoresEveryByte(t *testing.T) {
 	}
 }
 
+// TestLeaveWithoutTorrc: who has removed Tor may still leave, and is told of the backup.
+func TestLeaveWithoutTorrc(t *testing.T) {
+	s := site(t, "SocksPort 9050\n")
+	join(t, s)
+	if err := os.Remove(s.Torrc); err != nil {
+		t.Fatal(err)
+	}
+	r, err := include.Leave(s)
+	if err != nil || len(r.Next) != 1 || !strings.Contains(r.Next[0], "torrc.guardring-backup is what it was before join") {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if _, err := os.Stat(s.Include); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the include file: %v", err)
+	}
+}
+
 func TestLeaveKeepsWhatTheUserEditedMeanwhile(t *testing.T) {
 	s := site(t, "SocksPort 9050\n")
 	join(t, s)
@@ -247,6 +263,63 @@ func TestInspectNamesWhatIsWrong(t *testing.T) {
 				t.Errorf("problem %q, want %q", st.Problem, c.want)
 			}
 		})
+	}
+}
+
+// TestWhatTorReads: what Tor takes for a line counts, and nothing else does. (Tor
+// itself, asked with --verify-config, reads links in an included folder.)
+func TestWhatTorReads(t *testing.T) {
+	const list = "ReachableORAddresses accept *:443\n"
+	for name, c := range map[string]struct {
+		torrc string // FOLDER stands for a folder
+		in    map[string]string
+		links map[string]string
+		first bool
+	}{
+		"a file in a folder":            {"%include FOLDER\n", map[string]string{"10.conf": list}, nil, false},
+		"a link in a folder":            {"%include FOLDER\n", map[string]string{".real": list}, map[string]string{"10.conf": ".real"}, false},
+		"a hidden file":                 {"%include FOLDER\n", map[string]string{".10.conf": list}, nil, true},
+		"a hidden link":                 {"%include FOLDER\n", map[string]string{".real": list}, map[string]string{".10.conf": ".real"}, true},
+		"a link that leads nowhere":     {"%include FOLDER\n", nil, map[string]string{"10.conf": "none"}, true},
+		"a folder in a folder":          {"%include FOLDER\n", map[string]string{"10.conf/10.conf": list}, nil, true},
+		"behind a sign for a comment":   {"SocksPort 9050 # \\\n" + list, nil, nil, false},
+		"a comment in a continued line": {"ReachableORAddresses \\\n# a comment\n accept *:443\n", nil, nil, false},
+		"the rest of a continued line":  {"Nickname \\\n" + list, nil, nil, true},
+		"a comment":                     {"# " + list, nil, nil, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := site(t, "")
+			join(t, s)
+			folder := filepath.Join(filepath.Dir(s.Torrc), "torrc.d")
+			for file, text := range c.in {
+				if err := os.MkdirAll(filepath.Join(folder, filepath.Dir(file)), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				write(t, filepath.Join(folder, file), text)
+			}
+			if err := os.MkdirAll(folder, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			for link, to := range c.links {
+				if err := os.Symlink(to, filepath.Join(folder, link)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ours, err := os.ReadFile(s.Torrc)
+			if err != nil {
+				t.Fatal(err)
+			}
+			write(t, s.Torrc, strings.ReplaceAll(c.torrc, "FOLDER", folder)+string(ours))
+			st, err := include.Inspect(s)
+			if err != nil || st.First != c.first {
+				t.Errorf("%+v, %v; want first: %t", st, err, c.first)
+			}
+		})
+	}
+	s := site(t, "")
+	write(t, s.Torrc, "%include torrc.d\n")
+	if _, err := include.Inspect(s); err == nil || !strings.Contains(err.Error(), "not absolute") {
+		t.Errorf("a path that depends on Tor's working folder: %v", err)
 	}
 }
 

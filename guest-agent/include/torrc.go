@@ -59,41 +59,9 @@ func (w *walker) file(path string, depth int) error {
 	return nil
 }
 
-// parseLines splits a configuration text as Tor's parse_config_line_from_str
-// does: comments, continuation lines, keys of any case. Quoted values keep
-// their quotes; nothing here looks into them.
-func parseLines(file, text string) []line {
-	var out []line
-	physical := strings.Split(text, "\n")
-	for i := 0; i < len(physical); i++ {
-		number := i + 1
-		s := strings.TrimLeft(strings.TrimSuffix(physical[i], "\r"), " \t")
-		for strings.HasSuffix(s, "\\") && !strings.HasPrefix(s, "#") && i+1 < len(physical) {
-			i++
-			next := strings.TrimSuffix(physical[i], "\r")
-			if strings.HasPrefix(strings.TrimLeft(next, " \t"), "#") {
-				continue // a comment inside a continued line is skipped
-			}
-			s = strings.TrimSuffix(s, "\\") + next
-		}
-		if !strings.HasPrefix(s, "\"") {
-			s, _, _ = strings.Cut(s, "#")
-		}
-		s = strings.TrimSpace(s)
-		if s == "" {
-			continue
-		}
-		key, value := s, ""
-		if j := strings.IndexAny(s, " \t"); j >= 0 {
-			key, value = s[:j], strings.TrimSpace(s[j:])
-		}
-		out = append(out, line{file, number, strings.ToLower(strings.TrimLeft(key, "+/")), value})
-	}
-	return out
-}
-
 // includeTargets lists the files that an %include means: a file, a folder's
-// files, or a pattern's matches; sorted, hidden files left out, as in Tor.
+// files, or a pattern's matches; sorted, hidden files and links that lead nowhere
+// left out, as in Tor.
 func includeTargets(value string) ([]string, error) {
 	path := strings.Trim(value, "\"")
 	if !filepath.IsAbs(path) {
@@ -122,8 +90,14 @@ func includeTargets(value string) ([]string, error) {
 			return nil, err
 		}
 		for _, e := range entries {
-			if e.Type().IsRegular() && !strings.HasPrefix(e.Name(), ".") {
-				files = append(files, filepath.Join(m, e.Name()))
+			file := filepath.Join(m, e.Name())
+			st, err := os.Stat(file) // of what a link leads to: Tor reads that
+			switch {
+			case strings.HasPrefix(e.Name(), "."), errors.Is(err, fs.ErrNotExist):
+			case err != nil:
+				return nil, err
+			case st.Mode().IsRegular():
+				files = append(files, file)
 			}
 		}
 	}

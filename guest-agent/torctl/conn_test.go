@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -105,6 +106,23 @@ func TestDoLinesDropsWhatNobodyWants(t *testing.T) {
 	}
 	if _, err := c.Do(context.Background(), "GETINFO x"); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("unfiltered: %v", err)
+	}
+}
+
+// repeated is a text again and again.
+type repeated string
+
+func (r repeated) Read(p []byte) (int, error) { return copy(p, r), nil }
+
+// TestWhatIsDroppedIsBoundedToo: a reply without end holds nobody for ever although
+// nothing of it is kept.
+func TestWhatIsDroppedIsBoundedToo(t *testing.T) {
+	f := newFrames(io.MultiReader(strings.NewReader("250+ns/all=\r\n"), repeated(strings.Repeat("y", 4000)+"\n")))
+	nothing := func([]byte) bool { return false }
+	f.keep.Store(&nothing)
+	n, err := io.Copy(io.Discard, f)
+	if !errors.Is(err, ErrTooLarge) || n > 100 || f.total > maxReply+maxLine {
+		t.Errorf("%d bytes handed out, %d read: %v", n, f.total, err)
 	}
 }
 
