@@ -26,7 +26,7 @@ const (
 
 // roles gives each package its role. A new package needs a line here.
 var roles = map[string]role{
-	"internal/checkup": ground, "internal/configfile": ground, "internal/eventfd": ground, "internal/graph": ground, "internal/hint": ground, "internal/killpoint": ground, "internal/manual": ground, "internal/manual/manualtest": ground, "internal/plainfile": ground,
+	"internal/checkup": ground, "internal/configfile": ground, "internal/eventfd": ground, "internal/graph": ground, "internal/hint": ground, "internal/killpoint": ground, "internal/manual": ground, "internal/manual/manualtest": ground, "internal/plainfile": ground, "internal/printable": ground,
 	"internal/sockpath": ground, "internal/statussock": ground, "internal/version": ground,
 	"apparmor": ground, "host-agent/rundir": ground, "shmproto/ivshmem": ground,
 

@@ -12,6 +12,7 @@ import (
 	"guardring/host-agent/report"
 	"guardring/host-agent/rundir"
 	"guardring/internal/hint"
+	"guardring/internal/printable"
 	"guardring/shmproto"
 )
 
@@ -78,9 +79,9 @@ func allow(c *cli.Context) error {
 	}
 	for _, a := range answer.Allowed {
 		if a.Waiting == 0 {
-			fmt.Fprintf(c.App.Writer, "%s: nothing waits for a budget, so nothing was changed\n", report.Printable(a.Member))
+			fmt.Fprintf(c.App.Writer, "%s: nothing waits for a budget, so nothing was changed\n", printable.Text(a.Member))
 		} else {
-			fmt.Fprintf(c.App.Writer, "%s: what waits (%d) is done now; a used guard is moved after its delay\n", report.Printable(a.Member), a.Waiting)
+			fmt.Fprintf(c.App.Writer, "%s: what waits (%d) is done now; a used guard is moved after its delay\n", printable.Text(a.Member), a.Waiting)
 		}
 	}
 	return nil

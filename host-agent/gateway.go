@@ -12,9 +12,9 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"guardring/host-agent/domains"
-	"guardring/host-agent/report"
 	"guardring/host-agent/rundir"
 	"guardring/internal/hint"
+	"guardring/internal/printable"
 	"guardring/shmproto"
 )
 
@@ -134,7 +134,7 @@ func gatewayReload(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.App.Writer, "the server serves %s: %s\n", plural(len(names), "gateway"), report.Printable(strings.Join(names, ", ")))
+	fmt.Fprintf(c.App.Writer, "the server serves %s: %s\n", plural(len(names), "gateway"), printable.Text(strings.Join(names, ", ")))
 	return nil
 }
 
@@ -183,7 +183,7 @@ func printGateways(c *cli.Context, list []domains.Listed) error {
 			woken = map[bool]string{true: "doorbell", false: "polling"}[l.Interrupts]
 		}
 		seat := or(l.Seat, "not served")
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", or(l.Name, "-"), or(l.Domain, "-"), or(string(l.State), "-"), or(l.MadeBy, "-"), report.Printable(seat), woken)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", or(l.Name, "-"), or(l.Domain, "-"), or(string(l.State), "-"), or(l.MadeBy, "-"), printable.Text(seat), woken)
 	}
 	if err := w.Flush(); err != nil {
 		return err

@@ -12,10 +12,10 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"guardring/host-agent/journal"
-	"guardring/host-agent/report"
 	"guardring/host-agent/rundir"
 	"guardring/internal/coordinator"
 	"guardring/internal/hint"
+	"guardring/internal/printable"
 )
 
 // replay does again what a journal holds, with this build's decisions.
@@ -125,14 +125,14 @@ func replayLine(w io.Writer, p *coordinator.Player, line []byte, fingerprints bo
 		return ready, err
 	}
 	if len(ready.Notices) > 0 {
-		fmt.Fprintf(w, "  %s\n", report.Printable(e.String()))
+		fmt.Fprintf(w, "  %s\n", printable.Text(e.String()))
 	}
 	for _, n := range ready.Notices {
 		text := n.String()
 		if fingerprints {
 			text = n.Detail()
 		}
-		fmt.Fprintf(w, "    %s %s\n", n.At.Format(time.TimeOnly), report.Printable(text))
+		fmt.Fprintf(w, "    %s %s\n", n.At.Format(time.TimeOnly), printable.Text(text))
 	}
 	return ready, nil
 }

@@ -12,6 +12,7 @@ import (
 	"guardring/host-agent/config"
 	"guardring/host-agent/report"
 	"guardring/internal/hint"
+	"guardring/internal/printable"
 )
 
 // watchPeriod is how often status --watch looks.
@@ -63,7 +64,7 @@ func showOnce(c *cli.Context, cfg config.Config, style report.Style) error {
 			return err
 		}
 	case c.Bool("check"):
-		fmt.Fprintf(c.App.Writer, "%s: %s\n", s.Verdict, report.Printable(s.Summary))
+		fmt.Fprintf(c.App.Writer, "%s: %s\n", s.Verdict, printable.Text(s.Summary))
 	default:
 		if err := report.Write(c.App.Writer, s, style); err != nil {
 			return err

@@ -247,7 +247,7 @@ func TestPrepareFails(t *testing.T) {
 		}
 		k.Put("var/lib/guardring-guest/device.json", fmt.Sprintf(`{"address":%q,"boot_id":"first","no_vfio":"no\u001b]0;x\u0007\nroot: %s"}`, address, strings.Repeat("y", 1000)))
 		p, err := Prepare(o, false)
-		if err != nil || !strings.HasPrefix(p.Choice.Reason, "no?]0;x??root: y") || len(p.Choice.Reason) > maxReason {
+		if err != nil || !strings.HasPrefix(p.Choice.Reason, "no?]0;x? root: y") || len(p.Choice.Reason) > maxReason {
 			t.Errorf("%q, %v", p.Choice.Reason, err)
 		}
 	})

@@ -8,13 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"unicode"
 
 	"github.com/google/renameio/v2"
 
 	"guardring/guest-agent/pci"
 	"guardring/internal/hint"
 	"guardring/internal/plainfile"
+	"guardring/internal/printable"
 )
 
 // record is what the state file holds: how the device was before Prepare.
@@ -59,12 +59,7 @@ func (o Options) readRecord() (r record, ok bool, err error) {
 // oneLine makes one line of what the file says for people: root reads it at a terminal
 // and in the unit's log, and the agent's user may have written it.
 func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return '?'
-	}, strings.ToValidUTF8(s[:min(len(s), maxReason)], ""))
+	return printable.Line(strings.ToValidUTF8(s[:min(len(s), maxReason)], ""))
 }
 
 // note is the step that remembers how the device is now. What an earlier run of

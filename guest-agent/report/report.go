@@ -12,10 +12,10 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
-	"unicode"
 
 	"guardring/guest-agent/runner"
 	"guardring/internal/guardstate"
+	"guardring/internal/printable"
 )
 
 // Parse reads the agent's document and shortens its fingerprints unless whole
@@ -103,7 +103,7 @@ func Text(w io.Writer, d runner.Document) error {
 	for _, m := range d.Members {
 		member(&b, m)
 	}
-	_, err := io.WriteString(w, printable(b.String()))
+	_, err := io.WriteString(w, printable.Text(b.String()))
 	return err
 }
 
@@ -224,14 +224,4 @@ func gate(b *strings.Builder, g *runner.Gate) {
 		fmt.Fprintf(b, "  join gate %s: %s", g.State, g.Why)
 	}
 	b.WriteByte('\n')
-}
-
-// printable replaces what a terminal could take for commands.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r != '\n' && r != '\t' && !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, s)
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"guardring/internal/printable"
+
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
@@ -48,7 +50,7 @@ func WriteExplanation(w io.Writer, e Explanation, st Style) error {
 	for _, s := range x.now(e) {
 		paragraph(s)
 	}
-	_, err := io.WriteString(w, Printable(strings.TrimSuffix(b.String(), "\n")))
+	_, err := io.WriteString(w, printable.Text(strings.TrimSuffix(b.String(), "\n")))
 	return err
 }
 

@@ -11,10 +11,10 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"guardring/internal/hint"
+	"guardring/internal/printable"
 )
 
 // State is how a check ended.
@@ -134,9 +134,9 @@ func Print(w io.Writer, l Lines) error {
 		if line.State >= 0 && int(line.State) < len(count) {
 			count[line.State]++
 		}
-		fmt.Fprintf(&b, "%-4s  %-*s  %s\n", line.State, width, printable(line.Name), printable(line.Text))
+		fmt.Fprintf(&b, "%-4s  %-*s  %s\n", line.State, width, printable.Line(line.Name), printable.Line(line.Text))
 		if line.Remedy != "" {
-			fmt.Fprintf(&b, "      %-*s  -> %s\n", width, "", printable(line.Remedy))
+			fmt.Fprintf(&b, "      %-*s  -> %s\n", width, "", printable.Line(line.Remedy))
 		}
 	}
 	fmt.Fprintf(&b, "\n%d passed, %d warnings, %d failed, %d skipped\n", count[Pass], count[Warn], count[Fail], count[Skip])
@@ -167,17 +167,4 @@ func Conclude(l Lines) error {
 		return hint.Exit{Code: code}
 	}
 	return nil
-}
-
-// printable keeps a text on its line.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' || r == '\t':
-			return ' '
-		case unicode.IsPrint(r):
-			return r
-		}
-		return '?'
-	}, s)
 }

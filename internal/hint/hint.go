@@ -12,7 +12,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode"
+
+	"guardring/internal/printable"
 )
 
 type hinted struct {
@@ -82,13 +83,6 @@ func parts(err error) []error {
 func say(w io.Writer, prefix, text string) {
 	for line := range strings.SplitSeq(text, "\n") {
 		// Nothing can be done about a standard error that takes no text.
-		_, _ = fmt.Fprintln(w, prefix+strings.Map(printable, line))
+		_, _ = fmt.Fprintln(w, prefix+printable.Line(line))
 	}
-}
-
-func printable(r rune) rune {
-	if unicode.IsPrint(r) {
-		return r
-	}
-	return '?'
 }
