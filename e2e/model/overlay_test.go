@@ -3,23 +3,13 @@
 package model
 
 import (
-	"os/exec"
-	"regexp"
-	"strings"
 	"testing"
 
 	"guardring/e2e/binaries"
 )
 
-// root is the module's.
-const root = "../.."
-
-// fault is one rule of the Go code taken out, and what the simulation must say.
-type fault struct {
-	binaries.Fault
-	says string
-}
-
+// faults are rules of the coordinator's core, its election and the region taken out, and
+// what the simulation of coordinators must say.
 var faults = []fault{
 	{binaries.Fault{Name: "an exclusion forgets in whose favour it is", File: "internal/coordinator/conflict.go",
 		Rule: "spared := x != nil && x.For == v.m.name", Instead: "spared := x != nil && false"},
@@ -70,47 +60,7 @@ var faults = []fault{
 
 // TestFaults: without any one of these rules, the simulation of package coordinator
 // finds a schedule that breaks an invariant.
-func TestFaults(t *testing.T) {
-	for _, f := range faults {
-		t.Run(f.Name, func(t *testing.T) {
-			t.Parallel()
-			list, err := f.Overlay(root, t.TempDir())
-			if err != nil {
-				t.Fatal(err)
-			}
-			out := simulate(t, list, "TestFailover", "-schedules", "4000")
-			if !strings.Contains(out, "replay: go test") {
-				t.Fatalf("no schedule breaks an invariant:\n%s", tail(out, 20))
-			}
-			t.Log(tail(out, 6))
-			if !regexp.MustCompile(f.says).MatchString(out) {
-				t.Errorf("want %q:\n%s", f.says, tail(out, 20))
-			}
-		})
-	}
-}
+func TestFaults(t *testing.T) { breakEach(t, faults, "TestFailover", "-schedules") }
 
 // TestSchedules is the simulation itself, with no rule taken out.
-func TestSchedules(t *testing.T) {
-	out := simulate(t, "", "TestFailover", "-schedules", "10000")
-	if !regexp.MustCompile(`(?m)^--- PASS: TestFailover `).MatchString(out) {
-		t.Fatal(tail(out, 40))
-	}
-	t.Log(tail(out, 4))
-}
-
-// simulate runs a simulation of package coordinator, built with an overlay file, with so many schedules by its flag.
-func simulate(t *testing.T, overlay, simulation, flag, schedules string) string {
-	t.Helper()
-	args := []string{"test", "-count=1", "-v", "-run", "^" + simulation + "$"}
-	if overlay != "" {
-		args = append(args, "-overlay", overlay, "-vet=off")
-	}
-	cmd := exec.Command("go", append(args, "./internal/coordinator", flag, schedules)...)
-	cmd.Dir = root
-	out, err := cmd.CombinedOutput()
-	if strings.Contains(string(out), "[build failed]") || err != nil && len(out) == 0 {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return string(out)
-}
+func TestSchedules(t *testing.T) { holds(t, "TestFailover", "-schedules") }

@@ -84,7 +84,7 @@ func (m *Machine) reconcileGate() {
 	case gateOpening:
 		m.openGate()
 	case gatePassed:
-		if n := parseGate(m.tor.include.Text); !m.leaving && g.why != whyStopped && n.state != notePassed && (m.cfg.Gate != GateOff || n.state != noteNone) {
+		if n := parseGate(m.tor.include.Text); m.tor.confRead && !m.leaving && g.why != whyStopped && n.state != notePassed && (m.cfg.Gate != GateOff || n.state != noteNone) {
 			m.writeGate(gateNote{state: notePassed, why: g.why})
 		}
 	}

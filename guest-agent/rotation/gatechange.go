@@ -22,13 +22,15 @@ func (m *Machine) closeGate() {
 	g.phase = gateShut
 }
 
-// openGate resets the option, lets go what waits, and notes that the gate is passed.
+// openGate resets the option, lets go what waits, and notes that the gate is passed. What
+// the file holds is not known before it was read: it was perhaps written when the connection
+// broke. Then the gate opens without a note, and the exclusions in the file stay.
 func (m *Machine) openGate() {
 	t, g := &m.tor, &m.gate
 	switch note := parseGate(t.include.Text); {
 	case g.foreign:
 		m.becomePassed()
-	case note.state != noteOpening && !g.unmarked && t.include.Exists && !m.leaving && g.why != whyStopped:
+	case note.state != noteOpening && t.confRead && !g.unmarked && t.include.Exists && !m.leaving && g.why != whyStopped:
 		m.writeGate(gateNote{state: noteOpening, why: g.why})
 	case g.option:
 		m.change = change{id: m.id(), kind: changeGate}

@@ -261,6 +261,9 @@ func (m *Machine) readConfig(e ConfigRead) {
 		}
 		m.exKnown = true
 	}
+	if m.receipt.Status == shmproto.ReceiptApplied && !m.sameOption(guardstate.Merge(rejects(m.ex), t.firewall)) {
+		m.answerWith(shmproto.ReceiptPending, shmproto.ReasonNone) // somebody has changed it: from now on "applied" is not so
+	}
 	m.want(QueryRelays)
 }
 

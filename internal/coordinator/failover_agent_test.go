@@ -34,6 +34,7 @@ type agent struct {
 	left    bool
 	over    bool // it has left, and nobody runs
 	wants   bool // `leave` is to be carried through
+	unable  bool // to leave: Tor, the disk or the packet filter has refused something
 }
 
 // born is a new start: nothing is left of the one before but Tor, the file and the
@@ -44,9 +45,10 @@ func (a *agent) born() {
 	if err != nil {
 		a.g.w.t.Fatal(err)
 	}
-	a.log("%s: a new agent", a.g.name)
+	a.g.w.log("%s: a new agent", a.g.name)
 	*a = agent{g: a.g, tor: a.tor, cfg: a.cfg, m: m, caught: map[rotation.What]said{}, wants: a.wants}
 	a.tor.answers, a.tor.events = nil, nil
+	a.tor.refused, a.tor.meddled = false, 0
 }
 
 // advance does one effect, or lets something happen.
@@ -68,8 +70,10 @@ func (a *agent) advance() {
 	case w.rng.IntN(6) == 0:
 		a.live()
 	case !a.over:
-		a.work()
+		for n := 1 + w.rng.IntN(10); n > 0 && a.work(); n-- {
+		}
 	}
+	a.rests()
 }
 
 // work does the next thing that is to be done; it reports false if there is none.
@@ -91,7 +95,10 @@ func (a *agent) work() bool {
 	case len(a.todo) > 0 && (queues == 0 || w.rng.IntN(2) == 0):
 		next := a.todo[0]
 		a.todo = a.todo[1:]
-		a.log("%s does %s", g.name, next)
+		if c, ok := next.(rotation.CloseCircuit); ok && !w.calm && w.rng.IntN(4) == 0 {
+			t.occupy(c.Circuit) // just before
+		}
+		w.log("%s does %s", g.name, next)
 		a.allowed(next)
 		t.perform(next)
 	case len(t.answers) > 0 && (len(t.events) == 0 || w.rng.IntN(2) == 0):
@@ -111,6 +118,11 @@ func (a *agent) work() bool {
 	case a.left && a.pending == nil:
 		a.over = true
 		w.agents.Left++
+		g.quit[a.cfg.Incarnation] = true
+		if !t.filterless { // the runner's part
+			t.dropped = nil
+		}
+		a.gone()
 		return false
 	default:
 		return false
@@ -163,13 +175,6 @@ func (a *agent) hear(queue *[]said) {
 	a.step(s.event)
 }
 
-// log tells what happens in a schedule that is run alone.
-func (a *agent) log(format string, args ...any) {
-	if *life != 0 {
-		a.g.w.t.Logf(format, args...)
-	}
-}
-
 // disconnect is the end of the control connection.
 func (a *agent) disconnect() {
 	a.todo, a.asks, a.tor.answers, a.tor.events = nil, 0, nil, nil
@@ -180,14 +185,18 @@ func (a *agent) disconnect() {
 		a.asks = 0
 	}
 	a.up = false
+	a.tor.refused, a.tor.meddled = false, 0
 }
 
 // step gives the machine an event, and takes what it asks for.
 func (a *agent) step(e rotation.Event) {
 	w := a.g.w
 	r := a.m.Step(w.now, e)
+	if d, ok := e.(rotation.CommandDone); ok && d.Err != nil && a.leaving {
+		a.unable = true
+	}
 	a.wake, a.left = r.Wake, r.Left
-	a.log("%s: %s -> %v", a.g.name, e, r.Actions)
+	w.log("%s: %s -> %v", a.g.name, e, r.Actions)
 	for _, x := range r.Actions {
 		switch x := x.(type) {
 		case rotation.Publish:
@@ -202,6 +211,8 @@ func (a *agent) step(e rotation.Event) {
 			a.changes(x.ID, x)
 		case rotation.WriteInclude:
 			a.changes(x.ID, x)
+		case rotation.Enforce:
+			a.enforces(x.Rejects)
 		}
 		a.todo = append(a.todo, x)
 	}
@@ -273,7 +284,7 @@ func (a *agent) allowed(x rotation.Action) {
 			return
 		}
 		c := t.circ[i]
-		if t.carries[c.ID] != "" && !x.IfUnused {
+		if t.carries[c.ID] != "" && !x.IfUnused && !a.cfg.Cut {
 			g.w.fail("%s cuts a stream", g.name)
 		}
 		if f := c.Path[0]; !slices.Contains(inFile, f) && !a.ordered(f) && !slices.ContainsFunc(a.seen, func(o rotation.OrderSeen) bool { return slices.Contains(o.Order.Exclusions, f) }) {
@@ -336,7 +347,7 @@ func (a *agent) truthful(p *shmproto.Publication) {
 			g.w.fail("%s says applied, and the file does not", g.name)
 		}
 		if t.filtered(f) {
-			g.w.fail("%s says applied, and the guard may be used", g.name)
+			g.w.fail("%s says applied, and the guard %s may be used: %v %v", g.name, f, t.net.relays[f], t.values())
 		}
 		for _, c := range t.circ {
 			if c.Path[0] == f {
@@ -382,13 +393,13 @@ func (a *agent) live() {
 		a.disconnect()
 	case 10: // another controller
 		if w.rng.IntN(3) == 0 {
-			t.disturbed++
-			t.configure("ReachableORAddresses", slices.Clone(t.user))
+			t.meddle()
+			t.stubborn = w.rng.IntN(8) == 0
 		}
 	case 11:
 		t.failWrite = w.rng.IntN(3) == 0
 	case 12:
-		t.refuses = w.rng.IntN(4) == 0
+		t.refuses, t.stubborn, t.filterless = w.rng.IntN(4) == 0, false, w.rng.IntN(4) == 0
 	case 13:
 		w.churn()
 	case 14: // the consensus has another guard in the place of one
@@ -399,7 +410,7 @@ func (a *agent) live() {
 		t.lose(gone)
 		w.consensus()
 	case 15:
-		switch w.rng.IntN(20) {
+		switch w.rng.IntN(12) {
 		case 0:
 			if !a.over {
 				a.wants = true

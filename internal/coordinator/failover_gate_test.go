@@ -25,8 +25,9 @@ type gate struct {
 	bell   bool
 	shown  map[string]string // what its agents published, by (attachment, incarnation, seq)
 	kept   map[guardstate.Fingerprint]bool
-	term   shmproto.Term // of the highest order that was obeyed
-	ghost  []word        // stores of an agent that was stopped and replaced
+	term   shmproto.Term                 // of the highest order that was obeyed
+	quit   map[shmproto.Incarnation]bool // starts of agents that have left
+	ghost  []word                        // stores of an agent that was stopped and replaced
 
 	guest   *shmproto.Guest
 	region  *shmproto.Region
@@ -122,6 +123,7 @@ func (g *gate) reboot() {
 	shmproto.SetAttachment(g.mem, a+1)
 	g.tor.pub.Attachment = a + 1
 	if g.agent != nil {
+		g.agent.tor.dropped = nil
 		g.agent.tor.restart()
 	}
 	g.start(0)
@@ -226,7 +228,8 @@ func (g *gate) read() {
 		}
 	}
 	for _, f := range o.Exclusions {
-		if g.samples(f) && !g.copied { // a guard that went with a sample and came back with another was not taken back
+		// What answers a member that has left since then ends when the coordinator hears of it.
+		if g.samples(f) && !g.copied && !g.quit[o.Answers.Incarnation] { // a guard that went with a sample and came back with another was not taken back
 			g.kept[f] = true
 		}
 	}

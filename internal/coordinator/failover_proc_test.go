@@ -166,6 +166,9 @@ func (p *proc) restore(before shmproto.Term) {
 		if err := core.Restore(records); err != nil {
 			w.fail("restore: %v", err)
 		}
+		if err := core.valid(); err != nil {
+			w.fail("restored: %v", err)
+		}
 		if err := b.judge.Follows(core); err != nil {
 			w.fail("term %d follows %d: %v", before, newest, err)
 		}
@@ -274,6 +277,7 @@ func (p *proc) step(e Event) {
 	}
 	core, term, mine := p.core, p.term, p.book
 	r := core.Step(e)
+	w.log("term %d: %s -> %d records, orders %v, %v", term, e, len(r.Save), r.Orders, r.Notices)
 	if err := p.judge.Step(core, e, r); err != nil {
 		w.fail("after %T: %v", e, err)
 	}

@@ -12,10 +12,35 @@ import (
 	"guardring/shmproto"
 )
 
-var (
-	schedules = flag.Int("schedules", 150, "how many schedules TestFailover runs")
-	schedule  = flag.Uint64("schedule", 0, "run only this schedule of TestFailover")
-)
+var schedules = batchFlags("TestFailover", "schedules", 150, "schedule")
+
+// batch says which schedules of a simulation are run.
+type batch struct {
+	n      *int
+	only   *uint64 // 0: all of them
+	replay string  // how to run a schedule again, but for its number
+}
+
+// batchFlags are a simulation's flags: how many schedules, and which one alone.
+func batchFlags(test, many string, n int, one string) batch {
+	return batch{
+		n:      flag.Int(many, n, "how many schedules "+test+" runs"),
+		only:   flag.Uint64(one, 0, "run only this schedule of "+test),
+		replay: "go test -run " + test + " ./internal/coordinator -" + one,
+	}
+}
+
+// seeds are those of the schedules to be run: what once was found comes first.
+func (b batch) seeds(found []uint64) []uint64 {
+	if *b.only != 0 {
+		return []uint64{*b.only}
+	}
+	seeds := slices.Clone(found)
+	for s := range *b.n {
+		seeds = append(seeds, uint64(s)+1)
+	}
+	return seeds
+}
 
 // found are schedules that once showed a fault: of the code, or of a rule that was
 // taken out of it. They are run first.
@@ -42,13 +67,7 @@ var found = []uint64{
 // The files of the ledger are in memory, and the Tors are fakeTor. The agent's own
 // core has histories of its own, in guest-agent/rotation.
 func TestFailover(t *testing.T) {
-	seeds := slices.Clone(found)
-	for s := range *schedules {
-		seeds = append(seeds, uint64(s)+1)
-	}
-	if *schedule != 0 {
-		seeds = []uint64{*schedule}
-	}
+	seeds := schedules.seeds(found)
 	var sum tally
 	r := newRooms(t)
 	for _, seed := range seeds {
@@ -134,7 +153,7 @@ type failover struct {
 	pause  time.Duration // between two steps, at most
 	rounds int           // at the end, with everybody well
 	lull   time.Duration // between two of them
-	replay string        // how to run this schedule again, but for its number
+	batch  batch         // that this schedule is of
 	net    *network      // of real agents' Tors
 	agents agentTally
 
@@ -169,14 +188,14 @@ func emptyWorld(t *testing.T, seed uint64, r *rooms, rng *rand.Rand) *failover {
 
 // newGate is gateway i, without anybody in it.
 func (w *failover) newGate(i int) *gate {
-	g := &gate{w: w, name: fmt.Sprintf("gw%d", i), shown: map[string]string{}, kept: map[guardstate.Fingerprint]bool{}}
+	g := &gate{w: w, name: fmt.Sprintf("gw%d", i), shown: map[string]string{}, kept: map[guardstate.Fingerprint]bool{}, quit: map[shmproto.Incarnation]bool{}}
 	g.mem = w.rooms.region(w.t, i, shmproto.Header{Gateway: g.name, Attachment: 1, Compatible: shmproto.FeatureEnded})
 	return g
 }
 
 func newFailover(t *testing.T, seed uint64, r *rooms) *failover {
 	w := emptyWorld(t, seed, r, rand.New(rand.NewPCG(seed, 23)))
-	w.replay = "-run TestFailover ./internal/coordinator -schedule"
+	w.batch = schedules
 	w.steps, w.pause = 650, 1500*time.Millisecond
 	w.rounds, w.lull = 60, 10*time.Second
 	relays := 16 + w.rng.IntN(12)
@@ -196,7 +215,14 @@ func newFailover(t *testing.T, seed uint64, r *rooms) *failover {
 
 func (w *failover) fail(format string, args ...any) {
 	w.t.Helper()
-	w.t.Fatalf("%s\nreplay: go test %s %d", fmt.Sprintf(format, args...), w.replay, w.seed)
+	w.t.Fatalf("%s\nreplay: %s %d", fmt.Sprintf(format, args...), w.batch.replay, w.seed)
+}
+
+// log tells what happens in a schedule that is run alone.
+func (w *failover) log(format string, args ...any) {
+	if *w.batch.only != 0 {
+		w.t.Logf(format, args...)
+	}
 }
 
 func (w *failover) run() {

@@ -49,6 +49,7 @@ type modelTor struct {
 	user    []string         // the user's own ReachableORAddresses
 	set     []string         // by SETCONF since the last HUP
 	isSet   bool             // set counts
+	loaded  []string         // by the last HUP or start
 	include rotation.Include // our file, on the disk
 	gated   bool             // __LeaveStreamsUnattached
 	sample  []sampled
@@ -61,6 +62,15 @@ type modelTor struct {
 
 	failWrite bool // the file cannot be written
 	refuses   bool // SETCONF is refused
+	stubborn  bool // another controller changes the option whenever it is set
+
+	dropped    []guardstate.Reject // by the packet filter
+	filterless bool                // the packet filter cannot be changed
+
+	// Since the agent's connection began: something was refused; how often others
+	// changed the option.
+	refused bool
+	meddled int
 
 	// answers and events are on their way to the agent, each in order.
 	answers, events []said
@@ -83,18 +93,23 @@ func (t *modelTor) say(queue *[]said, events ...rotation.Event) {
 	}
 }
 
-// values are ReachableORAddresses as Tor has them: our file's lines come first.
+// values are ReachableORAddresses as Tor has them.
 func (t *modelTor) values() []string {
 	if t.isSet {
 		return t.set
 	}
-	var own []string
+	return t.loaded
+}
+
+// load reads the files, as Tor does when it starts and with each HUP: our lines come first.
+func (t *modelTor) load() {
+	t.isSet, t.set, t.loaded, t.gated = false, nil, nil, false
 	for line := range strings.SplitSeq(t.include.Text, "\n") {
 		if v, ok := strings.CutPrefix(line, "ReachableORAddresses "); ok {
-			own = append(own, v)
+			t.loaded = append(t.loaded, v)
 		}
 	}
-	return slices.Concat(own, t.user)
+	t.loaded = append(t.loaded, t.user...)
 }
 
 // choose evaluates the filter, and the primaries: confirmed ones first, then those that were primary,
@@ -154,7 +169,7 @@ func (t *modelTor) holds() []guardstate.Fingerprint {
 
 // restart is Tor's own: options and circuits are gone, primaries are chosen anew.
 func (t *modelTor) restart() {
-	t.isSet, t.set, t.gated = false, nil, false
+	t.load()
 	t.circ, t.waiting, t.primary, t.answers, t.events = nil, nil, nil, nil, nil
 	clear(t.carries)
 	t.disturbed++
@@ -163,10 +178,17 @@ func (t *modelTor) restart() {
 
 // hup has the files read again.
 func (t *modelTor) hup() {
-	t.isSet, t.set, t.gated = false, nil, false
+	t.load()
 	t.disturbed++
 	t.choose()
 	t.say(&t.events, rotation.ConfChanged{Keys: []string{"ReachableORAddresses", "__LeaveStreamsUnattached"}})
+}
+
+// meddle is another controller, which puts the option back to what the user has.
+func (t *modelTor) meddle() {
+	t.disturbed++
+	t.meddled++
+	t.configure("ReachableORAddresses", slices.Clone(t.user))
 }
 
 // build makes a circuit through one of the first two primaries; now and then it
@@ -199,6 +221,14 @@ func (t *modelTor) attach(stream string, c guardstate.CircuitID) {
 	t.say(&t.events, rotation.StreamChanged{Stream: guardstate.Stream{ID: stream, Status: "SUCCEEDED", Circuit: c}})
 }
 
+// occupy has Tor attach a user's stream to the circuit.
+func (t *modelTor) occupy(id guardstate.CircuitID) {
+	if t.carries[id] == "" && slices.ContainsFunc(t.circ, func(c guardstate.Circuit) bool { return c.ID == id }) {
+		t.next++
+		t.attach(fmt.Sprint("s", t.next), id)
+	}
+}
+
 // open begins a user's stream, which waits if the option says so.
 func (t *modelTor) open() {
 	t.next++
@@ -212,10 +242,10 @@ func (t *modelTor) open() {
 	t.goes(id)
 }
 
-// goes attaches a stream to a circuit of Tor's choice.
+// goes attaches a stream to a circuit of Tor's choice, be its guard excluded or not.
 func (t *modelTor) goes(id string) {
 	for _, c := range t.circ {
-		if t.carries[c.ID] == "" && t.filtered(c.Path[0]) {
+		if t.carries[c.ID] == "" {
 			t.attach(id, c.ID)
 			return
 		}
@@ -252,7 +282,10 @@ var errDisk = errors.New("no space left on device")
 
 // perform does one command of the agent. Its answer is on its way then.
 func (t *modelTor) perform(a rotation.Action) {
-	done := func(id rotation.CommandID, err error) { t.say(&t.answers, rotation.CommandDone{ID: id, Err: err}) }
+	done := func(id rotation.CommandID, err error) {
+		t.refused = t.refused || err != nil
+		t.say(&t.answers, rotation.CommandDone{ID: id, Err: err})
+	}
 	switch a := a.(type) {
 	case rotation.Query:
 		t.say(&t.answers, t.query(a))
@@ -269,6 +302,9 @@ func (t *modelTor) perform(a rotation.Action) {
 		}
 		t.configure(a.Settings[0].Key, lines)
 		done(a.ID, nil)
+		if t.stubborn && a.Settings[0].Key == "ReachableORAddresses" {
+			t.meddle()
+		}
 	case rotation.ResetConf:
 		t.configure(a.Keys[0], nil)
 		done(a.ID, nil)
@@ -278,6 +314,13 @@ func (t *modelTor) perform(a rotation.Action) {
 			return
 		}
 		t.include.Text = a.Text
+		done(a.ID, nil)
+	case rotation.Enforce:
+		if t.filterless {
+			done(a.ID, errors.New("operation not permitted"))
+			return
+		}
+		t.dropped = a.Rejects
 		done(a.ID, nil)
 	case rotation.AttachStream:
 		i := slices.Index(t.waiting, a.Stream)
