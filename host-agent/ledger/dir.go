@@ -187,6 +187,9 @@ type History struct {
 	// Lines are the JSON texts given to Create and Append, in the order in
 	// which they are to be replayed.
 	Lines []json.RawMessage
+	// Late counts the lines after the first one that older coordinators appended after
+	// their successors had read them.
+	Late int
 	// Follows says how far each file was read; Create keeps it.
 	Follows []Position
 	// Torn: a last line that a crash cut off was dropped.
@@ -222,6 +225,7 @@ func (d *Dir) Read(before shmproto.Term) (History, error) {
 			return History{}, err
 		}
 		h.Lines = append(h.Lines, tail...)
+		h.Late += len(tail)
 		h.Follows = append(h.Follows, now)
 	}
 	h.Lines = append(h.Lines, newest.lines[1:]...)

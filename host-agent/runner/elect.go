@@ -111,6 +111,9 @@ func (r *runner) restore(before shmproto.Term) error {
 		if err := json.Unmarshal(line, &step); err != nil {
 			return fmt.Errorf("ledger of term %d, step %d: %w", h.Term, i, err)
 		}
+		if i >= 1 && i <= h.Late {
+			step = coordinator.Late(step)
+		}
 		records = append(records, step...)
 	}
 	if err := core.Restore(records); err != nil {

@@ -68,11 +68,11 @@ func TestAgents(t *testing.T) {
 
 // agentTally counts what happened to agents, so that a simulation that does nothing is
 // noticed.
-type agentTally struct{ Shown, Killed, Changes, Applied, Left, Cloned, Rested int }
+type agentTally struct{ Shown, Killed, Changes, Applied, Left, Cloned, Rested, Merged int }
 
 func (s *agentTally) add(o agentTally) {
 	s.Shown, s.Killed, s.Changes, s.Applied = s.Shown+o.Shown, s.Killed+o.Killed, s.Changes+o.Changes, s.Applied+o.Applied
-	s.Left, s.Cloned, s.Rested = s.Left+o.Left, s.Cloned+o.Cloned, s.Rested+o.Rested
+	s.Left, s.Cloned, s.Rested, s.Merged = s.Left+o.Left, s.Cloned+o.Cloned, s.Rested+o.Rested, s.Merged+o.Merged
 }
 
 // newAgents is newFailover with real agents.

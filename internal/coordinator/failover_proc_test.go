@@ -151,10 +151,12 @@ func (p *proc) restore(before shmproto.Term) {
 	p.reads = map[shmproto.Term]int{}
 	if b := w.books[newest]; b != nil {
 		records := slices.Clone(b.snapshot)
+		var late int
 		for t := shmproto.Term(1); t < newest; t++ {
 			if from, ok := b.follows[t]; ok {
 				for _, line := range w.books[t].lines[from:] {
-					records = append(records, line...)
+					records = append(records, Late(line)...)
+					late += len(line)
 				}
 				p.reads[t] = len(w.books[t].lines)
 			}
@@ -169,11 +171,34 @@ func (p *proc) restore(before shmproto.Term) {
 		if err := core.valid(); err != nil {
 			w.fail("restored: %v", err)
 		}
+		if late > 0 {
+			w.keeps(core, slices.Concat(records[:len(b.snapshot)], records[len(b.snapshot)+late:]))
+		}
 		if err := b.judge.Follows(core); err != nil {
 			w.fail("term %d follows %d: %v", before, newest, err)
 		}
 	}
 	p.core, p.judge = core, NewJudge(core)
+}
+
+// keeps fails the test if what a stopped coordinator wrote late took something away that
+// its successor's own records hold.
+func (w *failover) keeps(merged *Coordinator, own []Record) {
+	core, err := New(w.cfg)
+	if err == nil {
+		err = core.Restore(own)
+	}
+	if err != nil {
+		w.fail("restore the successor's own records: %v", err)
+	}
+	w.agents.Merged++
+	for _, m := range core.members {
+		for _, x := range m.exclusions {
+			if o := merged.byName[m.name]; o == nil || o.exclusion(x.Key) == nil {
+				w.fail("a late record of a stopped coordinator lifts an exclusion of %s", m.name)
+			}
+		}
+	}
 }
 
 func (p *proc) begun(t shmproto.Term) {

@@ -15,17 +15,19 @@ import (
 // The records of a coordinator that was stopped, replaced and continued may
 // stand between the snapshot of its successor and the successor's own records.
 // So the history is not checked: for each subject the last record wins, except
-// that numbers never go back. Two claims may then have the same stamp; they are
+// that numbers never go back, and that a late order lifts nothing (Late). Two claims may then have the same stamp; they are
 // given different ones in an order that is the same for every reader.
 func (c *Coordinator) Restore(records []Record) error {
 	if len(c.members) != 0 || !c.started.IsZero() {
 		panic("coordinator: Restore on a core that is not empty")
 	}
+	late := lately{}
 	for i := range records {
-		if err := c.apply(&records[i]); err != nil {
+		if err := c.apply(&records[i], late); err != nil {
 			return fmt.Errorf("ledger record %d (%s): %w", i+1, records[i].Kind, err)
 		}
 	}
+	late.drop(c)
 	c.emptyGone()
 	c.capClaims()
 	c.distinctPlaces()
@@ -96,7 +98,7 @@ func (c *Coordinator) distinctStamps() []*claim {
 }
 
 // apply takes in one record.
-func (c *Coordinator) apply(r *Record) error {
+func (c *Coordinator) apply(r *Record, late lately) error {
 	if r.Version != RecordVersion {
 		return fmt.Errorf("version %d: this build reads version %d", r.Version, RecordVersion)
 	}
@@ -124,7 +126,7 @@ func (c *Coordinator) apply(r *Record) error {
 	case RecordRelease:
 		m.claims = slices.DeleteFunc(m.claims, func(o *claim) bool { return o.key == r.Key })
 	case RecordOrder:
-		return c.applyOrder(m, r)
+		return c.applyOrder(m, r, late)
 	case RecordBudget:
 		return m.applyAccount(r)
 	default:
@@ -162,7 +164,7 @@ func (c *Coordinator) applyClaim(m *member, r *Record) error {
 	return nil
 }
 
-func (c *Coordinator) applyOrder(m *member, r *Record) error {
+func (c *Coordinator) applyOrder(m *member, r *Record, late lately) error {
 	if len(r.Exclusions) > shmproto.MaxExclusions {
 		return fmt.Errorf("%d exclusions, at most %d", len(r.Exclusions), shmproto.MaxExclusions)
 	}
@@ -174,6 +176,11 @@ func (c *Coordinator) applyOrder(m *member, r *Record) error {
 			return fmt.Errorf("exclusion %d: at level %q over %q", i+1, x.Level, x.Over)
 		}
 	}
+	if r.Late {
+		late.apply(c, m, r)
+		return nil
+	}
+	delete(late, m)
 	m.seq, m.answers, m.exclusions = max(m.seq, r.Seq), r.Answers, slices.Clone(r.Exclusions)
 	return nil
 }

@@ -59,6 +59,9 @@ type Record struct {
 	Seq        uint64           `json:"seq,omitempty"`        // order; counters: the highest seq of any forgotten member
 	Answers    shmproto.Answers `json:"answers,omitzero"`     // order: the publication that it was decided on
 	Exclusions []Exclusion      `json:"exclusions,omitempty"` // order
+	// Late: a stopped coordinator wrote it after its successor had read its ledger. Set by
+	// whoever replays the ledger, in no ledger itself.
+	Late bool `json:"-"`
 
 	Account *Account `json:"account,omitempty"` // budget
 }
