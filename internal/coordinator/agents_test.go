@@ -18,13 +18,12 @@ var lives = batchFlags("TestAgents", "lives", 60, "life")
 
 // foundWithAgents are schedules of TestAgents that once showed a fault. They are run first.
 //
-// What was found before there were any: a stream waited at a join gate for ever, after a
-// HUP had reset the option and the agent was restarted and left (rotation, beginGate); a
-// member that had left had claims, after a stopped coordinator had gone on (emptyGone).
+// What was found by earlier forms of this simulation, whose schedules are no more: a stream
+// waited at a join gate for ever, after a HUP had reset the option and the agent was
+// restarted and left (rotation, beginGate); a member that had left had claims, after a
+// stopped coordinator had gone on (emptyGone: TestLateOrder); the judge took for a broken
+// promise what a stopped coordinator had lifted late, having seen more than the next one.
 var foundWithAgents = []uint64{
-	// A stopped coordinator lifted, late, what its successor did not know to be gone from
-	// the sample; the judge took that for a broken promise of the next one.
-	10128,
 	// A receipt still said applied when the agent had seen that another controller had
 	// changed the option back.
 	403,
