@@ -55,6 +55,10 @@ WantedBy=multi-user.target
 END
 systemctl --root="$root" --quiet enable errands.service
 
+# A busy machine without KVM may need minutes to show a disk or a port.
+mkdir "$root/etc/systemd/system.conf.d"
+printf '[Manager]\nDefaultDeviceTimeoutSec=10min\n' >"$root/etc/systemd/system.conf.d/patience.conf"
+
 # Nothing of its own may run in the middle of a test.
 systemctl --root="$root" --quiet mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service \
 	fstrim.timer logrotate.timer systemd-tmpfiles-clean.timer systemd-binfmt.service getty@tty1.service serial-getty@ttyS0.service
