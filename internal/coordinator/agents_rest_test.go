@@ -109,6 +109,9 @@ func (a *agent) gone() {
 	if a.unable {
 		return
 	}
+	if len(t.waiting) > 0 {
+		g.w.fail("%s has left, and %d streams wait at a gate", g.name, len(t.waiting))
+	}
 	if !slices.Equal(t.values(), t.user) || len(excludes(t.include.Text)) > 0 {
 		g.w.fail("%s has left, and Tor has %q, the file %q", g.name, t.values(), t.include.Text)
 	}
