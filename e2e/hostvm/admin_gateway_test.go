@@ -16,12 +16,14 @@ import (
 
 	"guardring/e2e/outcome"
 	"guardring/e2e/rig"
+	"guardring/e2e/tornet"
 )
 
 // TestThreeGateways has three Debian gateways do what docs/ADMIN.md says, with the package and with the CD, while the packages' host coordinates them:
-// exactly one of the two that have a common guard moves, an upgrade of all packages goes unnoticed, and what is removed leaves Tor as it was and nothing
+// exactly one of the two that have a common guard moves, an upgrade of all packages goes unnoticed, the upgraded ones do it again, and what is removed leaves Tor as it was and nothing
 // behind.
 func TestThreeGateways(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), adminLimit)
 	defer cancel()
 	before, after := hostProgram(t, ctx, "../../build/deb", "before"), hostProgram(t, ctx, filepath.Join(work, "next/debs"), "after")
@@ -49,7 +51,7 @@ func TestThreeGateways(t *testing.T) {
 		t.Fatal(err)
 	}
 	right := s.awaitDisjoint(t, ctx)
-	mover := outcome.Changed(s.before, right)[0]
+	mover, first := outcome.Changed(s.before, right)[0], s.common
 	s.awaitStatus(t, ctx, "the change is known", s.agreed(mover))
 	passed(mover + " has left the common guard, and no other has moved")
 
@@ -59,6 +61,11 @@ func TestThreeGateways(t *testing.T) {
 	} else {
 		t.FailNow()
 	}
+
+	if !t.Run("another conflict", func(t *testing.T) { s.anotherConflict(t, ctx, mover) }) {
+		t.FailNow()
+	}
+	passed("a guard that was planted anew has been given up by the one that came to it")
 
 	moved := s.gateways[slices.Index(trio, mover)]
 	t.Run("remove", func(t *testing.T) {
@@ -70,7 +77,7 @@ func TestThreeGateways(t *testing.T) {
 		}
 	})
 	passed("the package is removed in " + mover)
-	t.Run("the CD", func(t *testing.T) { s.useCD(t, ctx, moved) })
+	t.Run("the CD", func(t *testing.T) { s.useCD(t, ctx, moved, first) })
 	passed("the CD was installed, upgraded and removed in " + mover)
 
 	if err := s.each(func(_ int, d *debian) error {
@@ -246,8 +253,76 @@ func (s *scene) upgrade(t *testing.T, ctx context.Context, program, mover string
 	}
 }
 
-// useCD has a gateway do what the page says for the CD.
-func (s *scene) useCD(t *testing.T, ctx context.Context, d *debian) {
+// anotherConflict has the third gateway come to a guard of the rival that has stayed, under the upgraded programs: the newcomer moves, and no other.
+func (s *scene) anotherConflict(t *testing.T, ctx context.Context, mover string) {
+	third, stays := s.gateways[2], trio[0]
+	if stays == mover {
+		stays = trio[1]
+	}
+	now := s.look(t)
+	var held []string
+	for _, v := range now {
+		held = append(held, outcome.Held(v)...)
+	}
+	s.conflict = conflict{rivals: []string{stays, third.name}, common: network.GuardByFingerprint(now[stays].Primary[1]), before: now}
+	plant := []*tornet.Relay{s.common}
+	for _, g := range network.Guards {
+		if len(plant) < 3 && !slices.Contains(held, g.Fingerprint) {
+			plant = append(plant, g)
+		}
+	}
+
+	// Without its agent it uses the guard.
+	if _, err := third.Run(ctx, "systemctl stop guardring-guest tor@default"); err != nil {
+		t.Fatal(err)
+	}
+	if err := third.plant(ctx, plant); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := third.Run(ctx, "systemctl start tor@default"); err != nil {
+		t.Fatal(err)
+	}
+	err := third.connect(ctx)
+	if err == nil {
+		s.before[third.name], err = third.awaitPlanted(ctx)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := third.Run(ctx, "systemctl start guardring-guest"); err != nil {
+		t.Fatal(err)
+	}
+	if got := outcome.Changed(s.before, s.awaitDisjoint(t, ctx)); !slices.Equal(got, []string{third.name}) {
+		t.Errorf("%v moved; %s came to the guard that %s had", got, third.name, stays)
+	}
+	s.awaitStatus(t, ctx, "the change is known", s.agreed(third.name))
+}
+
+// packageOverCD has the package installed where the CD's agent is, and purged again. Nothing is asked, and the CD's agent stays the one that runs, with Tor as it was.
+func (d *debian) packageOverCD(t *testing.T, ctx context.Context) {
+	t.Helper()
+	same := func(what string) {
+		t.Helper()
+		got := must(t, d.Host, ctx, "readlink /proc/$(systemctl show -P MainPID guardring-guest)/exe")
+		if err := d.confined(ctx); err != nil || strings.TrimSpace(got) != "/usr/local/bin/guardring-guest" {
+			t.Errorf("%s: the agent that runs is %s, %v", what, got, err)
+		}
+	}
+	before := must(t, d.Host, ctx, torConfig)
+	said := must(t, d.Host, ctx, "dpkg -i /kit/guardring-guest_0*.deb 2>&1 </dev/null")
+	if !strings.Contains(said, "the agent from the host's CD is installed, and stays") {
+		t.Errorf("the package says nothing of the CD's agent:\n%s", said)
+	}
+	same("with the package")
+	must(t, d.Host, ctx, "dpkg -P guardring-guest 2>&1")
+	same("after the purge")
+	if lost := difference(strings.Split(before, "\n"), strings.Split(must(t, d.Host, ctx, torConfig), "\n")); len(lost) > 0 {
+		t.Errorf("the package over the CD's agent has changed Tor's configuration: %q", lost)
+	}
+}
+
+// useCD has a gateway do what the page says for the CD. It is told to leave the guard.
+func (s *scene) useCD(t *testing.T, ctx context.Context, d *debian, guard *tornet.Relay) {
 	a := &admin{t: t, h: d.Host, ctx: ctx, notes: map[string]string{}}
 	awaitTor := func() {
 		if err := d.Await(ctx, "the gateway's Tor can build circuits", torBuilds); err != nil {
@@ -258,13 +333,14 @@ func (s *scene) useCD(t *testing.T, ctx context.Context, d *debian) {
 	a.run(pageBlocks(t, "gateway"), map[string]check{
 		"guardring-guest status": {before: func() {
 			awaitTor()
-			a.await("Tor is told again to leave the common guard", askTor+` "GETCONF ReachableORAddresses" | grep -F "`+s.common.Address+`"`)
+			a.await("Tor is told again to leave the common guard", askTor+` "GETCONF ReachableORAddresses" | grep -F "`+guard.Address+`"`)
 			if err := d.confined(ctx); err != nil {
 				t.Error(err)
 			}
 		}},
 		"sh /mnt/install\n": {before: func() {
 			if installs++; installs == 2 {
+				d.packageOverCD(t, ctx) // purged, it has taken the profile along, which the CD brings again, as it says
 				iso := filepath.Join(work, "next.iso")
 				if err := errors.Join(writeCD(ctx, filepath.Join(work, "next"), iso), d.ChangeCD(ctx, iso)); err != nil {
 					t.Fatal(err)

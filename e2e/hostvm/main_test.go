@@ -4,6 +4,7 @@ package hostvm
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"log"
 	"os"
@@ -32,6 +33,10 @@ var (
 const kernelCache = "../../build/vm"
 
 func TestMain(m *testing.M) {
+	// Two tests at once keep two processors busy: one has the shared host, one the gateways. The others wait for the host, each in a place of its own.
+	if err := flag.Set("test.parallel", "100"); err != nil {
+		log.Fatal(err)
+	}
 	testmain.Main(m, testmain.Setup{
 		NeedsRoot:     "the image of a host is made by root",
 		Fetch:         fetchAll,
@@ -143,9 +148,15 @@ func reach(ctx context.Context, name string) error {
 	return nil
 }
 
-// host is the shared host in one of its states. The context bounds the test.
+// sharing is held by the test that has the shared host.
+var sharing sync.Mutex
+
+// host is the shared host in one of its states, for this test alone until it ends; the gateways' test runs at the same time. The context bounds the test.
 func host(t *testing.T, state string) (*Host, context.Context) {
 	t.Helper()
+	t.Parallel()
+	sharing.Lock()
+	t.Cleanup(sharing.Unlock)
 	t.Cleanup(func() {
 		if t.Failed() && shared != nil {
 			r, err := shared.Sh(context.Background(), "journalctl -b --no-pager | grep -v ' audit' | tail -n 60; tail -n 20 /var/log/libvirt/qemu/*.log || true")

@@ -140,9 +140,15 @@ func writeCD(ctx context.Context, dir, iso string) error {
 type scene struct {
 	host     *gateway.Host
 	gateways []*debian
-	common   *tornet.Relay
-	before   outcome.Snapshot
-	stop     context.CancelFunc // of the users
+	conflict
+	stop context.CancelFunc // of the users
+}
+
+// conflict is one that must be resolved: two gateways have a common guard.
+type conflict struct {
+	rivals []string
+	common *tornet.Relay
+	before outcome.Snapshot
 }
 
 // debian is one gateway.
@@ -162,7 +168,7 @@ func openScene(t *testing.T, ctx context.Context, program string) *scene {
 	}
 	began := time.Now()
 	g := network.Guards
-	s := &scene{common: g[0], before: outcome.Snapshot{}}
+	s := &scene{conflict: conflict{rivals: trio[:2], common: g[0], before: outcome.Snapshot{}}}
 	t.Cleanup(func() {
 		if err := s.close(t.Failed()); err != nil {
 			t.Error(err)
@@ -175,15 +181,11 @@ func openScene(t *testing.T, ctx context.Context, program string) *scene {
 	if err := s.host.StartServer(ctx); err != nil {
 		t.Fatal(err)
 	}
-	plant := [][]*tornet.Relay{{g[0], g[1], g[2]}, {g[0], g[3], g[4]}, {g[5], g[6], g[7]}}
-	for i, name := range trio {
-		d := &debian{name: name}
-		for _, r := range plant[i] {
-			d.planted = append(d.planted, r.Fingerprint)
-		}
-		s.gateways = append(s.gateways, d)
+	plants := [][]*tornet.Relay{{g[0], g[1], g[2]}, {g[0], g[3], g[4]}, {g[5], g[6], g[7]}}
+	for _, name := range trio {
+		s.gateways = append(s.gateways, &debian{name: name})
 	}
-	if err := s.each(func(i int, d *debian) error { return d.open(ctx, i, s.host.Region(d.name), plant[i]) }); err != nil {
+	if err := s.each(func(i int, d *debian) error { return d.open(ctx, i, s.host.Region(d.name), plants[i]) }); err != nil {
 		t.Fatal(err)
 	}
 	log.Printf("three gateways after %.1f s", time.Since(began).Seconds())
@@ -223,16 +225,17 @@ func (d *debian) open(ctx context.Context, number int, region string, plant []*t
 		return err
 	}
 	log.Printf("%s goes on after %.1f s", d.name, d.Booted().Seconds())
-	files := map[string][]byte{"state": []byte(network.PlantedState(plant))}
 	for _, f := range network.Directory() {
-		if files[filepath.Base(f)], err = os.ReadFile(f); err != nil {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			return err
+		}
+		if err := d.Put(ctx, "/var/lib/tor/"+filepath.Base(f), b, 0o600); err != nil {
 			return err
 		}
 	}
-	for name, data := range files {
-		if err := d.Put(ctx, "/var/lib/tor/"+name, data, 0o600); err != nil {
-			return err
-		}
+	if err := d.plant(ctx, plant); err != nil {
+		return err
 	}
 	if d.window, err = gateway.NewWindow(d.guest, network, number); err != nil {
 		return err
@@ -240,11 +243,24 @@ func (d *debian) open(ctx context.Context, number int, region string, plant []*t
 	if err := d.window.Admit(ctx); err != nil {
 		return err
 	}
-	if _, err := d.Run(ctx, `chown -R debian-tor:debian-tor /var/lib/tor; systemctl start tor tor@default
+	if _, err := d.Run(ctx, `systemctl start tor tor@default
 tail -n +1 -F /var/log/tor/guard.log >/dev/virtio-ports/`+gateway.GuardLogPort+` 2>/dev/null &`); err != nil {
 		return err
 	}
 	return d.connect(ctx)
+}
+
+// plant has the gateway's Tor, which must be stopped, start with these guards.
+func (d *debian) plant(ctx context.Context, guards []*tornet.Relay) error {
+	d.planted = nil
+	for _, g := range guards {
+		d.planted = append(d.planted, g.Fingerprint)
+	}
+	if err := d.Put(ctx, "/var/lib/tor/state", []byte(network.PlantedState(guards)), 0o600); err != nil {
+		return err
+	}
+	_, err := d.Run(ctx, "chown -R debian-tor:debian-tor /var/lib/tor")
+	return err
 }
 
 // torBuilds succeeds when the gateway's Tor can build circuits.
@@ -269,6 +285,20 @@ func (d *debian) awaitPlanted(ctx context.Context) (oracle.View, error) {
 	})
 }
 
+// look is what the Tors show now.
+func (s *scene) look(t *testing.T) outcome.Snapshot {
+	t.Helper()
+	now := outcome.Snapshot{}
+	for _, d := range s.gateways {
+		v, err := oracle.Look(d.window.Tor)
+		if err != nil {
+			t.Fatal(err)
+		}
+		now[d.name] = v
+	}
+	return now
+}
+
 // settled is how long an outcome must last.
 const settled = 4 * time.Second
 
@@ -277,15 +307,8 @@ func (s *scene) awaitDisjoint(t *testing.T, ctx context.Context) outcome.Snapsho
 	t.Helper()
 	var since time.Time
 	for {
-		after := outcome.Snapshot{}
-		for _, d := range s.gateways {
-			v, err := oracle.Look(d.window.Tor)
-			if err != nil {
-				t.Fatal(err)
-			}
-			after[d.name] = v
-		}
-		faults := outcome.Disjoint(s.before, after, trio[:2], s.common.Fingerprint)
+		after := s.look(t)
+		faults := outcome.Disjoint(s.before, after, s.rivals, s.common.Fingerprint)
 		switch {
 		case len(faults) > 0:
 			since = time.Time{}
