@@ -81,7 +81,7 @@ const (
 
 // bootLimit bounds the boot, stateLimit the making of a state, caseLimit a test: what is calm takes a fifth of it, and a load of 30 nearly all.
 const (
-	bootLimit  = 8 * time.Minute
+	bootLimit  = 12 * time.Minute
 	stateLimit = 10 * time.Minute
 	caseLimit  = 15 * time.Minute
 )
