@@ -276,3 +276,12 @@ func TestGateStopKilledAtEachEffect(t *testing.T) {
 		}
 	}
 }
+
+// TestOpeningGateHasItsLimit: status asks whether it has passed until the gate is open.
+func TestOpeningGateHasItsLimit(t *testing.T) {
+	limit := time.Unix(90, 0)
+	m := &Machine{gate: gate{phase: gateOpening, why: whyAnswered, deadline: limit}}
+	if g := m.Gate(); g.State != "opening" || !g.Deadline.Equal(limit) {
+		t.Errorf("it is %q with the limit %v", g.State, g.Deadline)
+	}
+}

@@ -52,7 +52,7 @@ func (w gateWhy) String() string {
 type GateState struct {
 	State    string    // "": no gate; closed, opening, open
 	Since    time.Time // closed since
-	Deadline time.Time // the limit, while it is closed
+	Deadline time.Time // the limit, until it is open; zero if an earlier start had begun to open it
 	Holds    bool      // it stays closed past the limit
 	Waiting  int       // streams that wait
 	Opened   time.Time // when it opened; zero if that was before this start
@@ -74,7 +74,7 @@ func (m *Machine) Gate() GateState {
 		s.State, s.Waiting = "closed", len(m.tor.waiting)
 		s.Deadline, s.Holds, s.Why = g.deadline, m.cfg.Gate == GateClosed, m.awaited()
 	case gateOpening:
-		s.State, s.Waiting, s.Why = "opening", len(m.tor.waiting), g.why.String()
+		s.State, s.Waiting, s.Deadline, s.Why = "opening", len(m.tor.waiting), g.deadline, g.why.String()
 	case gatePassed:
 		s.State, s.Why = "open", g.why.String()
 		if g.foreign {

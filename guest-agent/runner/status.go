@@ -223,7 +223,7 @@ func (m *member) document(complain func(member, text, remedy string)) Member {
 		complain(name, "orders cannot be read: "+m.orderErr.Error(), "restart guardring on the host")
 	}
 	d.Gate = gateDoc(m.machine.Gate())
-	if g := d.Gate; g != nil && g.State != "open" && time.Now().After(g.Limit) {
+	if g := d.Gate; g.overdue(time.Now()) {
 		remedy := "start guardring on the host; or set join-gate: open or off and restart the agent"
 		if !m.up {
 			remedy = "restart Tor: that opens the gate, and brings the control port back"
@@ -261,6 +261,11 @@ func (m *member) document(complain func(member, text, remedy string)) Member {
 		}
 	}
 	return d
+}
+
+// overdue reports whether g, nil for no gate, holds streams although its limit has passed.
+func (g *Gate) overdue(now time.Time) bool {
+	return g != nil && g.State != "open" && !g.Limit.IsZero() && now.After(g.Limit)
 }
 
 func gateDoc(g rotation.GateState) *Gate {
