@@ -2,8 +2,10 @@ package server
 
 import (
 	"bytes"
+	"errors"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -164,42 +166,12 @@ func TestTallySaysOncePerPeriod(t *testing.T) {
 
 func TestDescriptorLimit(t *testing.T) {
 	r := startServer(t, testConfig(runDir(t), "a"))
-	var old unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
-		t.Fatal(err)
-	}
 	c, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(c)
-	var top int // no descriptor above those that are open now
-	entries, _ := os.ReadDir("/proc/self/fd")
-	for _, e := range entries {
-		top = max(top, atoi(e.Name()))
-	}
-	var fill []int
-	restore := func() {
-		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &old)
-		for _, fd := range fill {
-			_ = unix.Close(fd)
-		}
-		fill = nil
-	}
-	defer restore()
-	low := old
-	low.Cur = uint64(top + 1)
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &low); err != nil {
-		t.Fatal(err)
-	}
-	for {
-		fd, err := unix.Dup(c)
-		if err != nil {
-			break
-		}
-		unix.CloseOnExec(fd)
-		fill = append(fill, fd)
-	}
+	restore := useUpDescriptors(t, c)
 	if err := unix.Connect(c, &unix.SockaddrUnix{Name: guestSocket(r.run, "a")}); err != nil {
 		t.Fatal(err)
 	}
@@ -213,5 +185,81 @@ func TestDescriptorLimit(t *testing.T) {
 	}
 	if n := strings.Count(r.log.String(), "no descriptor left"); n != 1 {
 		t.Errorf("said %d times", n)
+	}
+}
+
+// TestAcceptWithoutDescriptor: without a free descriptor a connection fails, and no connection does not.
+func TestAcceptWithoutDescriptor(t *testing.T) {
+	path := filepath.Join(tempDir(t), "a.sock")
+	l, err := listen(path, KeepID, KeepID, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.remove()
+	c, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(c)
+	acceptOne := func() (err error) {
+		_ = l.with(func(own int) {
+			var fd int
+			if fd, err = acceptNow(own); err == nil {
+				_ = unix.Close(fd)
+			}
+		})
+		return err
+	}
+	restore := useUpDescriptors(t, c)
+	if err := acceptOne(); !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("nobody waits, no descriptor: %v", err)
+	}
+	if err := unix.Connect(c, &unix.SockaddrUnix{Name: path}); err != nil {
+		t.Fatal(err)
+	}
+	if err := acceptOne(); !errors.Is(err, unix.EMFILE) {
+		t.Errorf("somebody waits, no descriptor: %v", err)
+	}
+	restore()
+	if err := acceptOne(); err != nil {
+		t.Errorf("somebody waits: %v", err)
+	}
+}
+
+// useUpDescriptors leaves this process no descriptor, by copies of fd, until restore is called or the test ends.
+func useUpDescriptors(t *testing.T, fd int) (restore func()) {
+	t.Helper()
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	top := fd // no descriptor above those that are open now
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		top = max(top, atoi(e.Name()))
+	}
+	var fill []int
+	restore = func() {
+		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &old)
+		for _, fd := range fill {
+			_ = unix.Close(fd)
+		}
+		fill = nil
+	}
+	t.Cleanup(restore)
+	low := old
+	low.Cur = uint64(top + 1)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &low); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		copied, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return restore
+		}
+		fill = append(fill, copied)
 	}
 }

@@ -123,13 +123,28 @@ func setOwner(path string, uid, gid int, mode fs.FileMode) error {
 func (l *listener) accept() (fd int, err error) {
 	var failure error
 	err = l.until(func(own int) bool {
-		fd, _, failure = unix.Accept4(own, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+		fd, failure = acceptNow(own)
 		return !errors.Is(failure, unix.EAGAIN)
 	})
 	if err != nil {
 		return -1, err
 	}
 	return fd, failure
+}
+
+// acceptNow takes the next connection of those that wait; EAGAIN if none does.
+func acceptNow(own int) (fd int, err error) {
+	fd, _, err = unix.Accept4(own, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+	// Linux looks for a free descriptor before it looks for a connection. Who comes after that look wakes the poller.
+	if outOfResources(err) && pollNow(own, unix.POLLIN)&unix.POLLIN == 0 {
+		err = unix.EAGAIN
+	}
+	return fd, err
+}
+
+// outOfResources tells an error of this process or system from one of a connection.
+func outOfResources(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.ENOBUFS)
 }
 
 // remove closes the socket for good and takes its file away.
@@ -146,7 +161,7 @@ func refusePending(fd int) {
 		if pollNow(fd, unix.POLLIN)&unix.POLLIN == 0 {
 			return
 		}
-		conn, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+		conn, err := acceptNow(fd)
 		if err != nil {
 			return
 		}
@@ -171,7 +186,7 @@ func (l *listener) serve(ctx context.Context, pace *rate.Limiter, log *slog.Logg
 				log.Info("connections are accepted again", "socket", l.path)
 			}
 			admit(fd)
-		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM), errors.Is(err, unix.ENOBUFS):
+		case outOfResources(err):
 			if !short {
 				short = true
 				log.Error("no descriptor left for a connection: raise LimitNOFILE (ulimit -n); connections wait until then", "socket", l.path, "error", err)
