@@ -6,6 +6,7 @@ package testmain
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"log"
 	"os"
@@ -67,7 +68,10 @@ func (r *Run) end() {
 // Main makes what the setup says, runs the tests, ends everything, and ends the process.
 //
 // Preconditions: the process has started nothing yet, for it may be started again (see namespace.Enter).
-func Main(m *testing.M, s Setup) { os.Exit(s.run(m.Run)) }
+func Main(m *testing.M, s Setup) {
+	flag.Parse() // or m.Run would, after Begin
+	os.Exit(s.run(m.Run))
+}
 
 func (s Setup) run(tests func() int) (code int) {
 	if s.NeedsRoot != "" && os.Getuid() != 0 {
