@@ -240,6 +240,23 @@ func TestPrepareFails(t *testing.T) {
 			t.Errorf("restore: %v", err)
 		}
 	})
+	t.Run("the agent's user put a state file of its own there", func(t *testing.T) {
+		if os.Geteuid() != 0 {
+			t.Skip("only root can give a file away")
+		}
+		k, o := machine(t, grouped)
+		if _, err := Prepare(o, false); err != nil {
+			t.Fatal(err)
+		}
+		k.Put("var/lib/guardring-guest/device.json", fmt.Sprintf(`{"address":%q,"driver":"e1000e","driver_override":"e1000e","boot_id":"first"}`, address))
+		if err := os.Chown(o.StateFile, 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+		k.Writes = nil
+		if _, err := Restore(o, false); err == nil || !strings.Contains(err.Error(), "not root's") || len(k.Writes) > 0 {
+			t.Errorf("%v, %q", err, k.Writes)
+		}
+	})
 	t.Run("the agent's user writes for root's terminal and log", func(t *testing.T) {
 		k, o := machine(t, grouped)
 		if _, err := Prepare(o, false); err != nil {

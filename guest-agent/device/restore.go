@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/google/renameio/v2"
 
@@ -33,9 +34,12 @@ const maxReason = 400
 
 // readRecord returns the state file's record; ok is false if there is none.
 func (o Options) readRecord() (r record, ok bool, err error) {
-	b, _, err := plainfile.Read(o.StateFile, 64<<10) // its folder is the agent's user's
+	b, info, err := plainfile.Read(o.StateFile, 64<<10) // its folder is the agent's user's
 	if errors.Is(err, fs.ErrNotExist) {
 		return record{}, false, nil
+	}
+	if err == nil {
+		err = written(info)
 	}
 	if err == nil {
 		err = json.Unmarshal(b, &r)
@@ -54,6 +58,16 @@ func (o Options) readRecord() (r record, ok bool, err error) {
 	}
 	r.NoVFIO = oneLine(r.NoVFIO)
 	return r, true, nil
+}
+
+// written tells whether the state file is one that Prepare wrote: the agent's user can put another one
+// into its place, and so name the driver that root gives the device to, but cannot make it root's.
+func written(info fs.FileInfo) error {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+		return errors.New("it is not root's")
+	}
+	return nil
 }
 
 // oneLine makes one line of what the file says for people: root reads it at a terminal
