@@ -55,7 +55,7 @@ func (f *fakeFilter) State() (map[string]enforce.State, error) {
 
 func (f *fakeFilter) await(t *testing.T, call string) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		f.mu.Lock()
 		there, all := slices.Contains(f.calls, call), fmt.Sprint(f.calls)
 		f.mu.Unlock()

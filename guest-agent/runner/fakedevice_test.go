@@ -80,7 +80,7 @@ func (d *fakeDevice) order(t *testing.T, slot int, o shmproto.Order) {
 func (d *fakeDevice) until(t *testing.T, slot int, what string, wanted func(p *shmproto.Publication) bool) shmproto.Publication {
 	t.Helper()
 	h := d.host(t, 1)
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(patience)
 	var p shmproto.Publication
 	for {
 		err := h.ReadPublication(slot, &p)

@@ -25,6 +25,7 @@ type fakeTor struct {
 
 	mu       sync.Mutex
 	l        net.Listener
+	stopped  bool
 	conns    []net.Conn
 	wg       sync.WaitGroup
 	requests []string
@@ -69,15 +70,19 @@ func (f *fakeTor) start() {
 		f.t.Fatal(err)
 	}
 	f.l = l
+	f.set(func() { f.stopped = false })
 	f.wg.Go(func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
-			f.mu.Lock()
-			f.conns = append(f.conns, c)
-			f.mu.Unlock()
+			f.set(func() {
+				if f.stopped { // meanwhile; nobody else would close it
+					c.Close()
+				}
+				f.conns = append(f.conns, c)
+			})
 			f.wg.Go(func() { f.serve(c) })
 		}
 	})
@@ -85,12 +90,13 @@ func (f *fakeTor) start() {
 
 func (f *fakeTor) stop() {
 	f.l.Close()
-	f.mu.Lock()
-	for _, c := range f.conns {
-		c.Close()
-	}
-	f.conns = nil
-	f.mu.Unlock()
+	f.set(func() {
+		f.stopped = true
+		for _, c := range f.conns {
+			c.Close()
+		}
+		f.conns = nil
+	})
 	f.wg.Wait()
 }
 
@@ -272,7 +278,7 @@ func (f *fakeTor) asked(words ...string) []string {
 // awaitRequest waits until the fake was asked exactly this.
 func awaitRequest(t *testing.T, f *fakeTor, request string) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !slices.Contains(f.asked(request), request); runtime.Gosched() {
+	for deadline := time.Now().Add(patience); !slices.Contains(f.asked(request), request); runtime.Gosched() {
 		if time.Now().After(deadline) {
 			t.Fatalf("never asked %q", request)
 		}

@@ -51,8 +51,8 @@ func TestJoinGate(t *testing.T) {
 			t.Errorf("the include file at each SETCONF and RESETCONF: %q", files)
 		}
 	})
-	for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() { // the file is written last
-		doc := a.Status().(Document)
+	for deadline := time.Now().Add(patience); ; runtime.Gosched() { // the file is written last
+		doc := document(t, a)
 		if g := doc.Members[0].Gate; g != nil && g.State == "open" {
 			if g.LetGo != 2 || g.Why == "" {
 				t.Errorf("status of the gate %+v", g)
@@ -75,7 +75,7 @@ func TestStopOpensTheGate(t *testing.T) {
 	}
 	d := newFakeDevice(t, "browsing")
 	cfg := Config{Tors: []Tor{torOf(t, "hung", hung), torOf(t, "default", tor)}, Dial: oneDevice(d), Rotation: rotation.Config{Gate: rotation.GateOpen}}
-	cfg.Tors[0].Control.Timeout = time.Minute
+	cfg.Tors[0].Control.Timeout = time.Hour
 	cfg.BackoffMin, cfg.BackoffMax = time.Millisecond, 10*time.Millisecond
 	cfg.Rotation.PublishGap = time.Millisecond
 	a, err := New(cfg)
@@ -96,7 +96,7 @@ func TestStopOpensTheGate(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(stopPatience + 10*time.Second):
+	case <-time.After(patience):
 		t.Fatal("the agent does not end")
 	}
 	if got := tor.asked("RESETCONF", "ATTACHSTREAM"); !slices.Equal(got, []string{"RESETCONF __LeaveStreamsUnattached", "ATTACHSTREAM 12 0", "ATTACHSTREAM 13 0"}) {

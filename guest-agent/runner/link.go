@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"guardring/guest-agent/include"
@@ -32,7 +31,7 @@ type link struct {
 	// control port is up.
 	changed func(session uint64, version string, why error)
 	// sent and closed tell the loop what was done, for the status.
-	sent   func(at time.Time, busy int64)
+	sent   func(at time.Time, waited time.Duration)
 	closed func(id guardstate.CircuitID)
 
 	enforcer Enforcer // nil: none
@@ -40,7 +39,7 @@ type link struct {
 	uidKnown bool
 
 	session uint64
-	busy    atomic.Int64 // nanoseconds spent waiting for Tor's answers
+	waits   waits // for Tor's answers
 }
 
 // run ends with ctx.
@@ -170,9 +169,10 @@ func (l *link) events(ctx context.Context, conn *torctl.Conn, events []torctl.Ev
 func (l *link) perform(ctx context.Context, conn *torctl.Conn, a rotation.Action) {
 	switch a := a.(type) {
 	case rotation.SetConf:
-		at, busy := time.Now(), l.busy.Load()
+		at := time.Now()
+		waited := l.waits.until(at)
 		_, err := l.do(ctx, conn, setConf(a.Settings))
-		l.sent(at, busy)
+		l.sent(at, waited)
 		killpoint.Here("setconf-sent")
 		l.done(a.ID, err)
 	case rotation.ResetConf:
@@ -229,8 +229,8 @@ func (l *link) done(id rotation.CommandID, err error) {
 
 // do sends a request and counts the time that Tor takes.
 func (l *link) do(ctx context.Context, conn *torctl.Conn, request string) (torctl.Reply, error) {
-	start := time.Now()
-	defer func() { l.busy.Add(int64(time.Since(start))) }()
+	l.waits.begin(time.Now())
+	defer func() { l.waits.end(time.Now()) }()
 	return conn.Do(ctx, request)
 }
 

@@ -57,14 +57,14 @@ type member struct {
 
 // timing is how long the last order took. Zero values: not yet.
 type timing struct {
-	seen     time.Time     // the order
-	busyThen int64         // the link's busy time at seen
-	setconf  time.Duration // until SETCONF was sent
-	own      time.Duration // of this, not spent waiting for Tor
-	gone     time.Duration // until the last circuit that we closed was gone
-	closed   int           // circuits that we closed
-	receipt  time.Duration // from the last event to the receipt "applied" in memory
-	applied  time.Duration // until that receipt
+	seen    time.Time     // the order
+	waited  time.Duration // what the link had waited for Tor in all at seen
+	setconf time.Duration // until SETCONF was sent
+	own     time.Duration // of this, not spent waiting for Tor
+	gone    time.Duration // until the last circuit that we closed was gone
+	closed  int           // circuits that we closed
+	receipt time.Duration // from the last event to the receipt "applied" in memory
+	applied time.Duration // until that receipt
 }
 
 func newMember(l *loop, t Tor) (*member, error) {
@@ -108,7 +108,7 @@ func (m *member) connect(post func(func()) bool) {
 	m.link.changed = func(session uint64, version string, why error) {
 		post(func() { m.controlChanged(session, version, why) })
 	}
-	m.link.sent = func(at time.Time, busy int64) { post(func() { m.setconfSent(at, busy) }) }
+	m.link.sent = func(at time.Time, waited time.Duration) { post(func() { m.setconfSent(at, waited) }) }
 	m.link.closed = func(id guardstate.CircuitID) { post(func() { m.timing.closed++; m.closing[id] = true }) }
 }
 
@@ -222,22 +222,22 @@ func (m *member) orderSeen(o *shmproto.Order, at time.Time) {
 	m.order = *o
 	m.order.Exclusions = append([]guardstate.Fingerprint(nil), o.Exclusions...)
 	m.hasOrder = true
-	m.timing = timing{seen: at, busyThen: m.link.busy.Load()}
+	m.timing = timing{seen: at, waited: m.link.waits.until(at)}
 	clear(m.closing)
 	killpoint.Here("order-seen")
 	m.l.cfg.Log.Info("order seen", "member", m.tor.Name, "term", o.Term, "seq", o.Seq, "exclusions", len(o.Exclusions))
 	m.step(rotation.OrderSeen{Order: m.order, Digest: o.Digest()}, at)
 }
 
-// setconfSent notes the first SETCONF after an order: when it was sent, and the
-// link's busy time then.
-func (m *member) setconfSent(at time.Time, busy int64) {
+// setconfSent notes the first SETCONF after an order: when it was sent, and what the
+// link had waited for Tor in all by then.
+func (m *member) setconfSent(at time.Time, waited time.Duration) {
 	t := &m.timing
 	if t.seen.IsZero() || t.setconf != 0 {
 		return
 	}
 	t.setconf = at.Sub(t.seen)
-	t.own = t.setconf - time.Duration(busy-t.busyThen)
+	t.own = t.setconf - (waited - t.waited)
 }
 
 // published is called when pending stands in the region.

@@ -144,8 +144,8 @@ func (l *link) queryConsensus(ctx context.Context, conn *torctl.Conn) (rotation.
 
 // lines is do for an answer of megabytes.
 func (l *link) lines(ctx context.Context, conn *torctl.Conn, request string, keep func([]byte) bool) (torctl.Reply, error) {
-	start := time.Now()
-	defer func() { l.busy.Add(int64(time.Since(start))) }()
+	l.waits.begin(time.Now())
+	defer func() { l.waits.end(time.Now()) }()
 	return conn.DoLines(ctx, request, keep)
 }
 

@@ -32,7 +32,7 @@ func TestAStalledLockHolderIsPassedOver(t *testing.T) {
 func TestAnOverwrittenPublicationIsShownAgain(t *testing.T) {
 	tor := newFakeTor(t)
 	d := newFakeDevice(t, "browsing")
-	run(t, Config{Tors: []Tor{torOf(t, "default", tor)}, Dial: oneDevice(d), SlowTick: 50 * time.Millisecond})
+	run(t, Config{Tors: []Tor{torOf(t, "default", tor)}, Dial: oneDevice(d), SlowTick: 50 * time.Millisecond, LockPatience: time.Hour})
 	d.until(t, 0, "guards", present)
 	r, err := shmproto.Open(d.mem)
 	if err != nil {
@@ -72,8 +72,8 @@ func TestNewRegion(t *testing.T) {
 	close(first.gone)
 	first.order(t, 0, orderOf(1, 0))
 	first.until(t, 0, "order in the old memory", applied)
-	for deadline := time.Now().Add(10 * time.Second); ; {
-		doc := a.Status().(Document)
+	for deadline := time.Now().Add(patience); ; {
+		doc := document(t, a)
 		if doc.Region.Attached && !doc.Region.Connected && len(doc.Faults) > 0 {
 			break
 		}
@@ -87,7 +87,7 @@ func TestNewRegion(t *testing.T) {
 	second.until(t, 0, "the new region", applied)
 	select {
 	case <-first.closed:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Error("the old device was not closed")
 	}
 }
@@ -97,8 +97,8 @@ func TestADamagedRegionIsNamed(t *testing.T) {
 	d := newFakeDevice(t, "browsing")
 	clear(d.mem[:64])
 	a, _ := run(t, Config{Tors: []Tor{torOf(t, "default", tor)}, Dial: oneDevice(d)})
-	for deadline := time.Now().Add(10 * time.Second); ; {
-		doc := a.Status().(Document)
+	for deadline := time.Now().Add(patience); ; {
+		doc := document(t, a)
 		if strings.Contains(doc.Region.Error, shmproto.ErrMagic.Error()) {
 			return
 		}
@@ -129,31 +129,16 @@ func TestHostAbsenceIsSaidAndReturnToo(t *testing.T) {
 			}
 		})
 	}
-	await := func(acting bool) {
-		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); ; {
-			doc := a.Status().(Document)
-			if doc.Host.Acting == acting && (!acting || doc.Host.Term == 3) {
-				return
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("host: %+v", doc.Host)
-			}
-		}
-	}
-	await(false)
+	await(t, a, "no host agent", func(doc Document) bool { return !doc.Host.Acting })
 	beat() // the region was there before the host agent
-	await(true)
-	if faults := a.Status().(Document).Faults; len(faults) != 0 {
-		t.Errorf("problems with everything well: %+v", faults)
-	}
+	// One look may find no new heartbeat on a busy machine.
+	await(t, a, "a host agent and no problem", func(doc Document) bool {
+		return doc.Host.Acting && doc.Host.Term == 3 && len(doc.Faults) == 0
+	})
 	close(beating)
 	wg.Wait()
-	stopped := time.Now()
-	await(false)
-	if took := time.Since(stopped); took > 2*tick+tick/2+time.Second {
-		t.Errorf("absence was noticed after %s", took)
-	}
+	// How soon, TestAHostThatComesALittleLaterIsNotMissed says.
+	await(t, a, "no host agent any more", func(doc Document) bool { return !doc.Host.Acting })
 }
 
 // TestAHostThatComesALittleLaterIsNotMissed: the agent took its seat before the

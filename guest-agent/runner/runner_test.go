@@ -32,8 +32,25 @@ func site(t *testing.T) include.Site {
 	return s
 }
 
+// patience bounds what would else hang for ever. No test waits so long for what it expects.
+const patience = time.Minute
+
 func torOf(t *testing.T, name string, f *fakeTor) Tor {
-	return Tor{Name: name, Control: torctl.Config{Address: f.path, Timeout: time.Second}, Site: site(t)}
+	return Tor{Name: name, Control: torctl.Config{Address: f.path, Timeout: patience}, Site: site(t)}
+}
+
+// document asks the agent for its status.
+func document(t *testing.T, a *Agent) Document {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; {
+		d, answered := a.Status().(Document) // on a busy machine the loop may have no time for it
+		if answered {
+			return d
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the agent's loop does not answer")
+		}
+	}
 }
 
 // run starts an agent. Goroutines that outlive it fail the test.
@@ -57,11 +74,11 @@ func run(t *testing.T, cfg Config) (*Agent, <-chan error) {
 		cancel()
 		select {
 		case <-finished:
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Error("the agent does not end")
 			return
 		}
-		for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before+2*len(cfg.Tors); runtime.Gosched() {
+		for deadline := time.Now().Add(patience); runtime.NumGoroutine() > before+2*len(cfg.Tors); runtime.Gosched() {
 			if time.Now().After(deadline) {
 				buf := make([]byte, 1<<16)
 				t.Errorf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
@@ -115,13 +132,13 @@ func TestOrderIsAppliedInOrder(t *testing.T) {
 	if got := tor.asked("SIGNAL", "SAVECONF", "+"); got != nil {
 		t.Errorf("forbidden requests: %q", got)
 	}
-	doc := a.Status().(Document)
+	doc := document(t, a)
 	m := doc.Members[0]
 	if m.Order == nil || m.Order.Seq != 5 || m.Receipt == nil || m.Receipt.Status != "applied" || !m.Guards[0].Excluded {
 		t.Errorf("status: %+v", m)
 	}
 	t.Logf("order seen to SETCONF %.2f ms, own %.2f ms; last event to receipt %.2f ms", m.Timing.Setconf, m.Timing.OwnShare, m.Timing.ToReceipt)
-	if m.Timing.OwnShare <= 0 || m.Timing.OwnShare > m.Timing.Setconf {
+	if m.Timing.OwnShare < 0 || m.Timing.OwnShare > m.Timing.Setconf { // in whole microseconds
 		t.Errorf("own share: %+v", m.Timing)
 	}
 	if m.Timing.Closed != 2 || m.Timing.Setconf <= 0 || m.Timing.LastGone <= 0 {
@@ -132,7 +149,7 @@ func TestOrderIsAppliedInOrder(t *testing.T) {
 	d.order(t, 0, o)
 	older := orderOf(4)
 	d.order(t, 0, older)
-	a.Status()
+	document(t, a)
 	if len(tor.asked("SETCONF")) != n {
 		t.Error("an old order was obeyed")
 	}
@@ -172,7 +189,7 @@ func TestRefusalIsAReceipt(t *testing.T) {
 	if text, _ := os.ReadFile(cfg.Tors[0].Site.Include); strings.Contains(string(text), "reject 127") {
 		t.Error("the include file was written")
 	}
-	if faults := a.Status().(Document).Faults; len(faults) == 0 {
+	if faults := document(t, a).Faults; len(faults) == 0 {
 		t.Error("the status names no problem")
 	}
 }
@@ -198,14 +215,14 @@ func TestAHangingTorHoldsUpNobodyElse(t *testing.T) {
 	d := newFakeDevice(t, "browsing")
 	a, _ := run(t, Config{Tors: []Tor{torOf(t, "bad", bad), torOf(t, "good", good)}, Dial: oneDevice(d)})
 	slot := func() int {
-		for _, m := range a.Status().(Document).Members {
+		for _, m := range document(t, a).Members {
 			if m.Name == "good" && m.Slot >= 0 {
 				return m.Slot
 			}
 		}
 		return -1
 	}
-	for deadline := time.Now().Add(10 * time.Second); slot() < 0; {
+	for deadline := time.Now().Add(patience); slot() < 0; {
 		if time.Now().After(deadline) {
 			t.Fatal("no slot")
 		}
@@ -246,7 +263,7 @@ func TestLeave(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-			case <-time.After(20 * time.Second):
+			case <-time.After(patience):
 				t.Fatal("the agent has not left")
 			}
 			if tt.region {
@@ -297,9 +314,10 @@ func TestIdleAgentWakesRarely(t *testing.T) {
 	cfg.Rotation.PollEvery = 2 * tick
 	a, _ := run(t, cfg)
 	d.until(t, 0, "guards", present)
-	before := a.Status().(Document).Wakeups
+	before, began := document(t, a).Wakeups, time.Now()
 	<-time.After(4 * tick) // two minutes
-	if n := a.Status().(Document).Wakeups - before; n > 8 {
-		t.Errorf("%d wake-ups of the timer in what stands for two minutes", n)
+	n := document(t, a).Wakeups - before
+	if took := time.Since(began); n > uint64(2*took/tick) { // on a busy machine it was longer
+		t.Errorf("%d wake-ups of the timer in %s, with a tick of %s", n, took, tick)
 	}
 }

@@ -90,8 +90,8 @@ func TestSlotsAreReclaimed(t *testing.T) {
 				d.until(t, tt.want, "guards", func(p *shmproto.Publication) bool { return p.Member == "default" && len(p.Guards) == fakeGuards })
 				return
 			}
-			for deadline := time.Now().Add(10 * time.Second); ; {
-				for _, f := range a.Status().(Document).Faults {
+			for deadline := time.Now().Add(patience); ; {
+				for _, f := range document(t, a).Faults {
 					if f.Member == "default" && strings.Contains(f.Text, "all 8 member slots of this gateway are taken") {
 						return
 					}

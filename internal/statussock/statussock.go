@@ -31,7 +31,8 @@ import (
 // Limits of the exchange.
 const (
 	maxReaders  = 8                // documents being written at once; more wait in the socket's queue
-	writeTime   = 5 * time.Second  // for one reader to take the whole document
+	readerTime  = 5 * time.Second  // for one reader to ask, and to take the whole document
+	connectTime = 10 * time.Second // connecting waits for nothing; a machine may be busy
 	acceptPause = time.Second      // after the system ran out of descriptors
 	maxQuestion = 4096             // bytes of one question
 	maxDocument = 64 * 1024 * 1024 // bytes that Fetch accepts
@@ -40,8 +41,9 @@ const (
 // Listener is a bound socket that is not served yet, so that callers report a bad
 // path before they start their work.
 type Listener struct {
-	l    *net.UnixListener
-	path string
+	l          *net.UnixListener
+	path       string
+	readerTime time.Duration
 }
 
 // Listen binds path with the given mode. A socket file that nobody listens on is
@@ -74,7 +76,7 @@ func Listen(path string, mode fs.FileMode) (*Listener, error) {
 		_ = os.Remove(temporary)
 		return nil, fmt.Errorf("status socket %s: %w", path, err)
 	}
-	return &Listener{l: l, path: path}, nil
+	return &Listener{l: l, path: path, readerTime: readerTime}, nil
 }
 
 // Close gives the socket up without serving it.
@@ -104,7 +106,7 @@ func removeStale(path string) error {
 	if there, err := Present(path); !there {
 		return err
 	}
-	c, err := net.DialTimeout("unix", path, time.Second)
+	c, err := net.DialTimeout("unix", path, connectTime)
 	switch {
 	case err == nil:
 		_ = c.Close()
@@ -129,7 +131,7 @@ func (l *Listener) Serve(ctx context.Context, document func() any) error {
 // a longer one, gets no answer.
 func (l *Listener) ServeAnswers(ctx context.Context, answer func(question []byte) any) error {
 	return l.serve(ctx, func(c *net.UnixConn) (any, error) {
-		_ = c.SetReadDeadline(time.Now().Add(writeTime))
+		l.limit(ctx, c)
 		line, err := bufio.NewReader(io.LimitReader(c, maxQuestion)).ReadBytes('\n')
 		if err != nil {
 			return nil, err
@@ -168,7 +170,7 @@ func (l *Listener) serve(ctx context.Context, document func(*net.UnixConn) (any,
 		}
 		writers.Go(func() {
 			defer func() { <-slots }()
-			write(ctx, c, document)
+			l.write(ctx, c, document)
 		})
 	}
 }
@@ -177,9 +179,18 @@ func outOfDescriptors(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.ENOBUFS)
 }
 
+// limit gives the reader its time from now on, and none when ctx has ended, which may be
+// at the same moment.
+func (l *Listener) limit(ctx context.Context, c *net.UnixConn) {
+	_ = c.SetDeadline(time.Now().Add(l.readerTime))
+	if ctx.Err() != nil {
+		_ = c.SetDeadline(time.Now())
+	}
+}
+
 // write sends one document. An error is the reader's own loss: it sees a
 // document that ends early.
-func write(ctx context.Context, c *net.UnixConn, document func(*net.UnixConn) (any, error)) {
+func (l *Listener) write(ctx context.Context, c *net.UnixConn, document func(*net.UnixConn) (any, error)) {
 	defer c.Close()
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Now()) })
 	defer stop()
@@ -187,7 +198,7 @@ func write(ctx context.Context, c *net.UnixConn, document func(*net.UnixConn) (a
 	if err != nil {
 		return
 	}
-	_ = c.SetWriteDeadline(time.Now().Add(writeTime))
+	l.limit(ctx, c)
 	b, err := json.Marshal(d)
 	if err != nil {
 		b, _ = json.Marshal(map[string]string{"error": err.Error()})

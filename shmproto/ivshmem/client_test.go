@@ -15,6 +15,9 @@ import (
 	"guardring/internal/eventfd"
 )
 
+// patience bounds what would else hang for ever.
+const patience = time.Minute
+
 // wire is a server's end of a connection, its memory and doorbells.
 type wire struct {
 	fd     int
@@ -86,6 +89,22 @@ func (w *wire) send(t testing.TB, messages ...Message) {
 	}
 }
 
+// limitWhenRead ends the client's time when it has read all that was sent.
+func (w *wire) limitWhenRead(t testing.TB) {
+	for {
+		unread, err := unix.IoctlGetInt(w.fd, unix.SIOCOUTQ)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if unread == 0 {
+			_ = w.conn.SetReadDeadline(time.Unix(1, 0))
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 func openDescriptors(t testing.TB) int {
 	t.Helper()
 	d, err := os.ReadDir("/proc/self/fd")
@@ -99,7 +118,7 @@ func TestClientBothWays(t *testing.T) {
 	w := newWire(t)
 	before := openDescriptors(t)
 	w.send(t, w.handshake(2)...)
-	c, err := newClient(w.conn, 2, time.Now().Add(5*time.Second))
+	c, err := newClient(w.conn, 2, time.Now().Add(patience))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +180,7 @@ func TestClientBothWays(t *testing.T) {
 func TestClientFollowsComingAndGoingPeers(t *testing.T) {
 	w := newWire(t)
 	w.send(t, w.handshake(0)...)
-	c, err := newClient(w.conn, 2, time.Now().Add(5*time.Second))
+	c, err := newClient(w.conn, 2, time.Now().Add(patience))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,8 +210,11 @@ func TestClientRefusesServers(t *testing.T) {
 			}
 			w.hangUp()
 		}, "(its log says more): the seat is taken"},
-		"closes in between":   {func(t *testing.T, w *wire) { w.send(t, w.handshake(2)[:4]...); w.hangUp() }, "after 4 messages"},
-		"stalls":              {func(t *testing.T, w *wire) { w.send(t, w.handshake(2)[:4]...) }, "stalled after 4 messages"},
+		"closes in between": {func(t *testing.T, w *wire) { w.send(t, w.handshake(2)[:4]...); w.hangUp() }, "after 4 messages"},
+		"stalls": {func(t *testing.T, w *wire) {
+			w.send(t, w.handshake(2)[:4]...)
+			go w.limitWhenRead(t)
+		}, "stalled after 4 messages"},
 		"closes in a message": {func(_ *testing.T, w *wire) { _, _ = unix.Write(w.fd, []byte{0, 0, 0}); w.hangUp() }, "message 1 (0, without a descriptor): the stream ends within"},
 		"speaks HTTP":         {func(_ *testing.T, w *wire) { _, _ = unix.Write(w.fd, []byte("HTTP/1.1 200 OK\r\n")) }, "is this an ivshmem server?"},
 		"eventfd as memory": {func(t *testing.T, w *wire) {
@@ -216,7 +238,7 @@ func TestClientRefusesServers(t *testing.T) {
 			w := newWire(t)
 			tt.serve(t, w)
 			before := openDescriptors(t)
-			c, err := newClient(w.conn, 2, time.Now().Add(200*time.Millisecond))
+			c, err := newClient(w.conn, 2, time.Now().Add(patience))
 			if err == nil {
 				_ = c.Close()
 				t.Fatal("accepted")
@@ -241,7 +263,7 @@ func TestDialErrors(t *testing.T) {
 		filepath.Join(d, "missing"):           "is the server running?",
 		"/tmp/" + strings.Repeat("long/", 25): "at most 107",
 	} {
-		if _, err := Dial(path, 2, time.Second); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Dial(path, 2, patience); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", path, err, want)
 		}
 	}
@@ -290,7 +312,7 @@ func FuzzReader(f *testing.F) {
 			script = script[1+n:]
 		}
 		w.hangUp()
-		c, err := newClient(w.conn, 1, time.Now().Add(5*time.Second))
+		c, err := newClient(w.conn, 1, time.Now().Add(patience))
 		if err == nil {
 			<-c.Gone()
 			_ = c.Close()
