@@ -45,7 +45,7 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: eventually TEXT command...")
 	}
 	var out []byte
-	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		cmd := exec.Command(args[1], args[2:]...)
 		for _, key := range []string{"PATH", "RUN", "WORK"} {
 			cmd.Env = append(cmd.Env, key+"="+ts.Getenv(key))
@@ -68,7 +68,7 @@ func killChild(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Check(syscall.Kill(pid, syscall.SIGKILL))
 	// The next server writes its own number into the lock.
-	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if now, _ := os.ReadFile(filepath.Join(args[0], "server.lock")); len(now) > 1 && fmt.Sprintf("%d\n", pid) != string(now) {
 			return
 		}

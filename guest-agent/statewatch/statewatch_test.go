@@ -36,7 +36,7 @@ func start(t *testing.T, path string) <-chan struct{} {
 
 func expect(t *testing.T, changes <-chan struct{}, path, text string) {
 	t.Helper()
-	for deadline := time.After(10 * time.Second); ; {
+	for deadline := time.After(time.Minute); ; {
 		select {
 		case <-changes:
 			if got, err := Read(path); err == nil && got == text {

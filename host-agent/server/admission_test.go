@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"testing"
-	"time"
 
 	"guardring/shmproto"
 	"guardring/shmproto/ivshmem"
@@ -46,7 +45,7 @@ func TestPeersThatMayNot(t *testing.T) {
 		"users": "user and group not allowed",
 		"label": "not confined by the AppArmor profile",
 	} {
-		_, err := ivshmem.Dial(guestSocket(r.run, name), shmproto.Vectors, 5*time.Second)
+		_, err := ivshmem.Dial(guestSocket(r.run, name), shmproto.Vectors, patience)
 		if !errors.Is(err, ivshmem.ErrRefused) || !errors.Is(err, ivshmem.RefusedDenied) {
 			t.Errorf("%s: %v", name, err)
 		}

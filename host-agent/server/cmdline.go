@@ -68,21 +68,26 @@ func (c *commandLines) read(ctx context.Context, pid int) ([]string, error) {
 	}()
 	limit := time.NewTimer(c.limit)
 	defer limit.Stop()
+	var r result
 	select {
-	case r := <-done:
-		if r.err != nil {
-			return nil, r.err
-		}
-		var args []string
-		for a := range bytes.SplitSeq(bytes.TrimSuffix(r.line, []byte{0}), []byte{0}) {
-			args = append(args, string(a))
-		}
-		return args, nil
+	case r = <-done:
 	case <-limit.C:
-		return nil, errStuck
+		select {
+		case r = <-done: // on a machine that had stood still, time is over when all is there
+		default:
+			return nil, errStuck
+		}
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	var args []string
+	for a := range bytes.SplitSeq(bytes.TrimSuffix(r.line, []byte{0}), []byte{0}) {
+		args = append(args, string(a))
+	}
+	return args, nil
 }
 
 // waiting is how many readings have not ended.

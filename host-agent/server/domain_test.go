@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -107,6 +106,7 @@ func TestLongCommandLine(t *testing.T) {
 	for range 20 { // one argument may have 128 KiB
 		args = append(args, strings.Repeat("x", 1<<16))
 	}
+	r.patient()
 	if got := startChildWith(t, args...).do(t, "dial "+guestSocket(r.run, "a")); !strings.HasPrefix(got, "error") {
 		t.Errorf("%q", got)
 	}
@@ -123,6 +123,7 @@ func TestWhoHasEndedIsNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := newCommandLines()
+	lines.limit = patience
 	lines.path = func(int) string { return line }
 	here, err := unix.PidfdOpen(os.Getpid(), 0)
 	if err != nil {
@@ -159,6 +160,7 @@ func TestOnlyItsDomainGetsTheGuestSeat(t *testing.T) {
 	cfg := testConfig(runDir(t), "a", "b")
 	cfg.Gateways[0].Domain, cfg.Gateways[1].Domain = ours, theirs
 	r := startServer(t, cfg)
+	r.patient()
 	// The command line is what a machine without AppArmor can show.
 	domain := startChildWith(t, "-name", "guest=a", "-uuid", ours)
 	if got := domain.do(t, "dial "+guestSocket(r.run, "b")); !strings.HasPrefix(got, "error") {
@@ -187,7 +189,7 @@ func TestReload(t *testing.T) {
 	r := startServer(t, cfg)
 	ask := func(q any) (a Answer) {
 		t.Helper()
-		b, err := statussock.Ask(rundir.Dir(r.run).ServerCommand(), "server", q, 5*time.Second)
+		b, err := statussock.Ask(rundir.Dir(r.run).ServerCommand(), "server", q, patience)
 		if err == nil {
 			err = json.Unmarshal(b, &a)
 		}

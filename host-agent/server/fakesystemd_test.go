@@ -11,7 +11,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -176,7 +175,7 @@ func (m *systemd) start(t testing.TB, run string, gateways ...string) *service {
 		}
 	})
 	eventually(t, "READY=1", func() bool { return m.heard("READY=1") })
-	if _, err := statussock.Fetch(statusSocket(run), "server", 5*time.Second); err != nil {
+	if _, err := statussock.Fetch(statusSocket(run), "server", patience); err != nil {
 		t.Fatal(err)
 	}
 	return s

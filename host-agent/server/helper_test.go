@@ -24,6 +24,9 @@ import (
 	"guardring/shmproto/ivshmem"
 )
 
+// patience bounds what would else hang for ever. No test waits so long for what it expects.
+const patience = time.Minute
+
 // TestMain lets the test binary play other processes: a client that holds a
 // seat, and a whole server.
 func TestMain(m *testing.M) {
@@ -48,7 +51,7 @@ func clientMain() {
 		answer := "ok"
 		switch verb {
 		case "dial":
-			c, err = ivshmem.Dial(arg, shmproto.Vectors, 5*time.Second)
+			c, err = ivshmem.Dial(arg, shmproto.Vectors, patience)
 			if err == nil {
 				answer = fmt.Sprintf("seat %d", c.ID)
 			}
@@ -76,7 +79,10 @@ func serverMain() {
 		_ = os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
 	}
 	cfg := testConfig(os.Getenv("GUARDRING_TEST_RUN"), strings.Fields(os.Getenv("GUARDRING_TEST_GATEWAYS"))...)
-	cfg.Store = true
+	cfg.Store, cfg.StoreTimeout = true, patience
+	if text := os.Getenv("GUARDRING_TEST_STORE_TIMEOUT"); text != "" {
+		cfg.StoreTimeout, _ = time.ParseDuration(text)
+	}
 	step = func(name string) {
 		if name == os.Getenv("GUARDRING_TEST_KILL_AT") {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
@@ -173,7 +179,7 @@ func startServer(t testing.TB, cfg Config) *runner {
 			t.Fatalf("server: %v", err)
 		default:
 		}
-		_, err := statussock.Fetch(statusSocket(cfg.RunDir), "server", time.Second)
+		_, err := statussock.Fetch(statusSocket(cfg.RunDir), "server", patience)
 		return err == nil
 	})
 	return r
@@ -182,7 +188,7 @@ func startServer(t testing.TB, cfg Config) *runner {
 // status reads the document as `guardring status` does.
 func status(t testing.TB, run string) Status {
 	t.Helper()
-	b, err := statussock.Fetch(statusSocket(run), "server", 5*time.Second)
+	b, err := statussock.Fetch(statusSocket(run), "server", patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +213,7 @@ func (r *runner) gateway(t testing.TB, name string) GatewayStatus {
 // eventually waits for what another process or goroutine does and nobody tells.
 func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !f() {
 		if time.Now().After(deadline) {
 			t.Fatalf("never happened: %s", what)
@@ -290,7 +296,7 @@ func (c *child) kill() {
 
 func dial(t testing.TB, path string) *ivshmem.Client {
 	t.Helper()
-	c, err := ivshmem.Dial(path, shmproto.Vectors, 5*time.Second)
+	c, err := ivshmem.Dial(path, shmproto.Vectors, patience)
 	if err != nil {
 		t.Fatal(err)
 	}

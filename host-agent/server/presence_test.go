@@ -32,7 +32,7 @@ func TestGuestSeatShownInHeader(t *testing.T) {
 	h := dial(t, hostSocket(r.run, "a"))
 	rung := func() {
 		t.Helper()
-		_ = h.Interrupt(shmproto.VectorChanged).SetDeadline(time.Now().Add(10 * time.Second))
+		_ = h.Interrupt(shmproto.VectorChanged).SetDeadline(time.Now().Add(patience))
 		if _, err := h.Interrupt(shmproto.VectorChanged).Wait(); err != nil {
 			t.Fatalf("the host was not rung: %v", err)
 		}

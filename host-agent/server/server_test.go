@@ -64,7 +64,7 @@ func TestSeatsAndMemory(t *testing.T) {
 func TestGuestArrivalRingsTheHosts(t *testing.T) {
 	r := startServer(t, testConfig(runDir(t), "a"))
 	h := dial(t, hostSocket(r.run, "a"))
-	_ = h.Interrupt(shmproto.VectorChanged).SetDeadline(time.Now().Add(10 * time.Second))
+	_ = h.Interrupt(shmproto.VectorChanged).SetDeadline(time.Now().Add(patience))
 	dial(t, guestSocket(r.run, "a"))
 	if _, err := h.Interrupt(shmproto.VectorChanged).Wait(); err != nil {
 		t.Fatal(err)
@@ -157,7 +157,7 @@ func TestApply(t *testing.T) {
 	}
 	// Whoever has the region goes on with it.
 	guest.want(t, "ring 0", "ok")
-	_ = host.Interrupt(shmproto.VectorChanged).SetDeadline(time.Now().Add(10 * time.Second))
+	_ = host.Interrupt(shmproto.VectorChanged).SetDeadline(time.Now().Add(patience))
 	if _, err := host.Interrupt(shmproto.VectorChanged).Wait(); err != nil {
 		t.Fatal(err)
 	}

@@ -50,7 +50,7 @@ func TestRestartWithStore(t *testing.T) {
 		// A coordinator of the new server reaches the guest of the old one.
 		h := dial(t, hostSocket(run, "a"))
 		_, _ = h.Interrupt(shmproto.VectorChanged).Drain()
-		_ = h.Interrupt(shmproto.VectorChanged).SetDeadline(time.Now().Add(10 * time.Second))
+		_ = h.Interrupt(shmproto.VectorChanged).SetDeadline(time.Now().Add(patience))
 		if err := h.Ring(shmproto.GuestSeat, shmproto.VectorChanged); err != nil {
 			t.Fatal(err)
 		}
@@ -80,7 +80,7 @@ func TestConnectionsWaitForTheNextServer(t *testing.T) {
 			t.Fatalf("round %d: %d bytes from no server, %v", round, n, err)
 		}
 		s = m.start(t, run, "a")
-		_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+		_ = c.SetReadDeadline(time.Now().Add(patience))
 		if n, err := c.Read(b[:]); n != 8 || err != nil || b != [8]byte{} {
 			t.Fatalf("round %d: % x, %v", round, b[:n], err)
 		}
@@ -133,7 +133,7 @@ func TestHolderThatLostItsConnectionIsRememberedByStore(t *testing.T) {
 // The store is filled, and has confirmed it, before a client is told anything.
 func TestStoredBeforeTheFirstByte(t *testing.T) {
 	m, run := startSystemd(t), runDir(t)
-	s := m.start(t, run, "a")
+	m.start(t, run, "a")
 	want := []string{}
 	for _, part := range append(parts("a"), partGuestSocket, partHostSocket) {
 		want = append(want, storeName("a", part))
@@ -145,15 +145,9 @@ func TestStoredBeforeTheFirstByte(t *testing.T) {
 	if got := m.names(); !slices.Equal(got, want) {
 		t.Fatalf("stored:\n%q\nwant:\n%q", got, want)
 	}
-	m.mu.Lock()
-	m.deaf = true
-	m.mu.Unlock()
+	m.hangs()
 	c := rawDial(t, guestSocket(run, "a"))
-	eventually(t, "the barrier came", func() bool {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		return len(m.held) == 1
-	})
+	eventually(t, "the barrier came", func() bool { return m.unconfirmed() == 1 })
 	_ = c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 	var b [8]byte
 	if n, err := c.Read(b[:]); !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -163,10 +157,24 @@ func TestStoredBeforeTheFirstByte(t *testing.T) {
 	if !strings.Contains(stored, "/seat/2/process/") || !strings.Contains(stored, "/seat/2/connection/") {
 		t.Errorf("the holder is not stored: %s", stored)
 	}
-	// A service manager that hangs delays the handshake, but not for ever.
-	_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(patience))
+	m.goesOn()
 	if n, err := c.Read(b[:]); n != 8 || err != nil {
-		t.Fatalf("after the deadline: %d bytes, %v", n, err)
+		t.Fatalf("confirmed: %d bytes, %v", n, err)
+	}
+}
+
+// A service manager that hangs delays the handshake, but not for ever.
+func TestHandshakeWithoutConfirmation(t *testing.T) {
+	m, run := startSystemd(t), runDir(t)
+	t.Setenv("GUARDRING_TEST_STORE_TIMEOUT", "200ms")
+	s := m.start(t, run, "a")
+	m.hangs()
+	c := rawDial(t, guestSocket(run, "a"))
+	_ = c.SetReadDeadline(time.Now().Add(patience))
+	var b [8]byte
+	if n, err := c.Read(b[:]); n != 8 || err != nil {
+		t.Fatalf("%d bytes, %v", n, err)
 	}
 	s.says(t, "did not confirm")
 }
@@ -197,7 +205,7 @@ func killedInAHandshake(t *testing.T, step string) {
 	t.Setenv("GUARDRING_TEST_KILL_AT", "")
 	clients := make(chan *ivshmem.Client, 1)
 	go func() {
-		c, err := ivshmem.Dial(guestSocket(run, "a"), shmproto.Vectors, 20*time.Second)
+		c, err := ivshmem.Dial(guestSocket(run, "a"), shmproto.Vectors, patience)
 		if err != nil {
 			t.Error(err)
 		}
@@ -221,7 +229,7 @@ func killedInAHandshake(t *testing.T, step string) {
 		t.Fatal(err)
 	}
 	for _, e := range []*eventfd.Eventfd{guest.Interrupt(0), host.Interrupt(0)} {
-		if err := e.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		if err := e.SetDeadline(time.Now().Add(patience)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := e.Wait(); err != nil {
