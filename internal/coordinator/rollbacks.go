@@ -134,20 +134,23 @@ func (c *Coordinator) newGeneration(m *member) bool {
 
 // generationSeen notes a gateway's VM generation. When it changes under the
 // members' feet, a snapshot was reverted in the running VM: agents go on with an
-// old sequence number, and must not be taken for stale.
+// old sequence number, and must not be taken for stale. What is told for the first time
+// after their first word, by a libvirt that was slow, is the generation of that word.
 func (c *Coordinator) generationSeen(g *gateway, generation string) {
 	if generation == "" || generation == g.generation {
 		return
 	}
 	changed := g.generation != ""
 	g.generation = generation
-	if !changed {
-		return
-	}
 	for _, m := range g.slots {
-		if m != nil {
+		switch {
+		case m == nil:
+		case changed:
 			m.pub.seq = 0
 			m.arrival = arrival{since: c.now}
+		case m.generation == "":
+			m.generation = generation
+			c.saveMember(m)
 		}
 	}
 }
