@@ -51,7 +51,7 @@ func TestChurn(t *testing.T) {
 	from, begun := cpu(t, p.Process.Pid), time.Now()
 	var slowest time.Duration
 	served := 0
-	for ; time.Since(begun) < lasts; served++ {
+	for ; time.Since(begun) < lasts || r.actingDocument().Gateways[0].Paced.IsZero() && time.Since(begun) < patience; served++ {
 		at := time.Now()
 		b.publish(numbers(1000+served, 1019+served)...)
 		r.eventually("b is served", func() bool { return r.member("b/default").Publication.Seq == uint64(b.pub.Seq) })
@@ -62,6 +62,7 @@ func TestChurn(t *testing.T) {
 	close(stop)
 	churn.Wait()
 	d := r.actingDocument()
+	took := time.Since(begun)
 	self := d.Self
 	if d.Gateways[0].Paced.IsZero() || !d.Gateways[1].Paced.IsZero() {
 		t.Errorf("named as too fast: %+v", d.Gateways)
@@ -72,7 +73,7 @@ func TestChurn(t *testing.T) {
 	reads := int(self.Publications) - served
 	t.Logf("%d publications of the hostile guest read, %d log lines, ledger of %d bytes, %.1f %% of a core, b served %d times, within %s",
 		reads, lines, self.LedgerBytes, 100*share, served, slowest)
-	if most := 64 + int(lasts/time.Second) + 5; reads > most {
+	if most := 64 + int(took/time.Second) + 5; reads > most {
 		t.Errorf("%d publications read, want at most %d", reads, most)
 	}
 	if most := 2*noticeBurst + 50; lines > most {
@@ -142,14 +143,14 @@ func TestCompactionFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := r.guest("a")
-	size := func() int64 { return r.actingDocument().Self.LedgerBytes }
+	size, begun := func() int64 { return r.actingDocument().Self.LedgerBytes }, time.Now()
 	for n := 0; size() < 280<<10; n += 20 {
 		a.publish(numbers(n, n+19)...)
 		r.eventually("a is read", func() bool { return r.member("a/default").Publication.Seq == uint64(a.pub.Seq) })
 	}
 	_ = p.Process.Kill()
 	_ = p.Wait()
-	if n := strings.Count(p.log.String(), "could not be compacted"); n != 1 {
+	if n := strings.Count(p.log.String(), "could not be compacted"); n < 1 || n > 1+int(time.Since(begun)/summaryPeriod) {
 		t.Errorf("said %d times", n)
 	}
 }
@@ -200,7 +201,9 @@ func TestThousandReconnects(t *testing.T) {
 		}
 		return len(items)
 	}
-	r.guest("a").client.Close()
+	first := r.guest("a")
+	r.eventually("a is attached", func() bool { return r.actingDocument().Gateways[0].Present })
+	first.client.Close()
 	goroutines, open := runtime.NumGoroutine(), descriptors()
 	flat := func(what string) {
 		t.Helper()

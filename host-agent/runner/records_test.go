@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"guardring/host-agent/journal"
 	"guardring/host-agent/report"
@@ -147,7 +146,7 @@ func TestCommands(t *testing.T) {
 		`{}`:                    `{"error":"unknown request: want allow, with a gateway"}`,
 		`[]`:                    `{"error":"no request: json: cannot unmarshal array into Go value of type report.Request"}`,
 	} {
-		got, err := statussock.Ask(socket, "test", json.RawMessage(question), 5*time.Second)
+		got, err := statussock.Ask(socket, "test", json.RawMessage(question), patience)
 		if err != nil || strings.TrimSpace(string(got)) != want {
 			t.Errorf("%s: %s %v, want %s", question, got, err, want)
 		}
