@@ -103,6 +103,7 @@ var libraries = map[string]struct {
 	why   string
 }{
 	"github.com/ajstarks/svgo":        {[]string{"host-agent/figures"}, "a chart is drawn in one place"},
+	"github.com/dustin/go-humanize":   {[]string{"host-agent", "host-agent/report", "host-agent/figures", "host-agent/doctor"}, "how many of something is said in one way, at the edge"},
 	"github.com/cavaliergopher/cpio":  {[]string{"e2e/vmtest"}, "the initramfs of test guests"},
 	"github.com/cretz/bine":           {[]string{"guest-agent/torctl"}, "bine has no deadlines and parses circuits wrongly; torctl mends that"},
 	"github.com/fsnotify/fsnotify":    {[]string{"guest-agent/statewatch"}, "one place knows how Tor replaces its state file"},

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/urfave/cli/v2"
 
 	"guardring/host-agent/domains"
@@ -134,7 +135,7 @@ func gatewayReload(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.App.Writer, "the server serves %s: %s\n", plural(len(names), "gateway"), printable.Text(strings.Join(names, ", ")))
+	fmt.Fprintf(c.App.Writer, "the server serves %s: %s\n", english.Plural(len(names), "gateway", ""), printable.Text(strings.Join(names, ", ")))
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/urfave/cli/v2"
 
 	"guardring/host-agent/journal"
@@ -91,7 +92,7 @@ func replayFile(c *cli.Context, file string, fingerprints bool, before *segment)
 		}
 		decisions += len(ready.Notices)
 	}
-	fmt.Fprintf(c.App.Writer, "%s: %s, %s, every one the same as then, and no promise broken\n", file, plural(len(lines)-1, "event"), plural(decisions, "decision"))
+	fmt.Fprintf(c.App.Writer, "%s: %s, %s, every one the same as then, and no promise broken\n", file, english.Plural(len(lines)-1, "event", ""), english.Plural(decisions, "decision", ""))
 	return &segment{h.Term, p}, nil
 }
 

@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+
+	"github.com/dustin/go-humanize/english"
 )
 
 // socket: it must be as configured, and QEMU must be able to connect.
@@ -129,6 +131,6 @@ func (c *check) agent(g Gateway) {
 	case g.Members == 0:
 		c.Warn(name, "look into the gateway: guardring-guest doctor", "the gateway runs, and its agent has not been heard of since it started")
 	default:
-		c.Pass(name, "%d Tors are shown", g.Members)
+		c.Pass(name, "it shows %s", english.Plural(g.Members, "Tor", ""))
 	}
 }

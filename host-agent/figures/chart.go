@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	svg "github.com/ajstarks/svgo"
+	"github.com/dustin/go-humanize/english"
 
 	"guardring/internal/simulation"
 )
@@ -94,7 +95,7 @@ func Chart(w io.Writer, r *simulation.Result) {
 		y += groupStep
 	}
 	c.Text(24, chartHeight-44, fmt.Sprintf("Changes that guardring forces, per gateway and year: %.2f of used guards, %.2f of unused ones.", r.UsedChanges.Mean, r.UnusedChanges.Mean), textStyle)
-	c.Text(24, chartHeight-20, fmt.Sprintf("Means over %s. Network: %s.", count(r.Trials, "simulated trial"), r.Network), smallStyle)
+	c.Text(24, chartHeight-20, fmt.Sprintf("Means over %s. Network: %s.", english.Plural(r.Trials, "simulated trial", ""), r.Network), smallStyle)
 }
 
 func legend(c *svg.SVG, x, y int) {
@@ -113,14 +114,14 @@ func bar(c *svg.SVG, y, width int, fill, label string) {
 
 func without(s simulation.Sight, trials int) string {
 	if s.Without.Mean == 0 {
-		return fmt.Sprintf("never in %s", count(trials, "trial"))
+		return fmt.Sprintf("never in %s", english.Plural(trials, "trial", ""))
 	}
 	return short(s.Without.Mean)
 }
 
 func seen(s simulation.Sight, trials int) string {
 	if s.With.Mean == 0 {
-		return fmt.Sprintf("never in %s", count(trials, "trial"))
+		return fmt.Sprintf("never in %s", english.Plural(trials, "trial", ""))
 	}
 	if s.Ratio.Mean < 1.5 {
 		return short(s.With.Mean)

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/dustin/go-humanize/english"
+
 	"guardring/internal/simulation"
 )
 
@@ -15,7 +17,7 @@ func Write(w io.Writer, r *simulation.Result) error {
 	var table strings.Builder
 	t := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, setting(r))
-	fmt.Fprintf(w, "%s; %s; [95 %% interval]\n\n", r.Network, count(r.Trials, "trial"))
+	fmt.Fprintf(w, "%s; %s; [95 %% interval]\n\n", r.Network, english.Plural(r.Trials, "trial", ""))
 
 	fmt.Fprintln(t, "hours a year: one observer sees two\twithout\twith guardring\ttimes fewer")
 	for _, s := range r.Sight {
@@ -66,16 +68,9 @@ one gateway is the adversary's (%s, %s; aims at %s of the weight)
   changes a year and other gateway, used / unused   %.2f / %.2f
   questions a year / answered by an order           %.0f / %.1f
   bits that orders and silence told it, a year      %.0f
-`, count(h.Members, "Tor"), tactic, percent(h.Barred), h.Gain.Mean, h.Gain.Low, h.Gain.High, h.Draws.Mean, h.Draws.Low, h.Draws.High,
+`, english.Plural(h.Members, "Tor", ""), tactic, percent(h.Barred), h.Gain.Mean, h.Gain.Low, h.Gain.High, h.Draws.Mean, h.Draws.Low, h.Draws.High,
 		h.Forced.Mean, h.Unused.Mean, h.Asked.Mean, h.Told.Mean, h.Bits.Mean)
 	return err
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // setting says what was simulated.
@@ -84,7 +79,7 @@ func setting(r *simulation.Result) string {
 	if r.Gate {
 		gate = "join gate"
 	}
-	return fmt.Sprintf("%d gateways, %s, policy %s, levels %s, %s", r.Gateways, count(r.Months, "month"), r.Policy, strings.ReplaceAll(r.Levels, ",", ", "), gate)
+	return fmt.Sprintf("%d gateways, %s, policy %s, levels %s, %s", r.Gateways, english.Plural(r.Months, "month", ""), r.Policy, strings.ReplaceAll(r.Levels, ",", ", "), gate)
 }
 
 func number(f simulation.Figure) string {

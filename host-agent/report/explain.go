@@ -8,6 +8,7 @@ import (
 
 	"guardring/internal/printable"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
@@ -45,7 +46,7 @@ func WriteExplanation(w io.Writer, e Explanation, st Style) error {
 		rest = rest[n:]
 	}
 	if e.Damaged > 0 {
-		paragraph(fmt.Sprintf("%s of the history cannot be read; left out.", count(e.Damaged, "line")))
+		paragraph(fmt.Sprintf("%s of the history cannot be read; left out.", english.Plural(e.Damaged, "line", "")))
 	}
 	for _, s := range x.now(e) {
 		paragraph(s)
@@ -119,14 +120,14 @@ func (x explainer) sentence(d Decision) string {
 	case "unanswered":
 		return fmt.Sprintf("%s has not answered its order %d after %d tries", m, d.Seq, d.Count)
 	case "capped":
-		return fmt.Sprintf("%s of %s are beyond what it may claim and are not protected", count(d.Count, "guard"), m)
+		return fmt.Sprintf("%s of %s are beyond what it may claim and are not protected", english.Plural(d.Count, "guard", ""), m)
 	case "exhausted":
 		return x.exhausted(d)
 	case "allowed":
 		if d.Count == 0 {
 			return fmt.Sprintf("you let %s do once what waits, but nothing waited", m)
 		}
-		return fmt.Sprintf("you let %s do once what waited then (%s)", m, count(d.Count, "thing"))
+		return fmt.Sprintf("you let %s do once what waited then (%s)", m, english.Plural(d.Count, "thing", ""))
 	case "contradiction":
 		if o == "" {
 			o = "the consensus file"
@@ -236,7 +237,7 @@ func budgetWord(name string) string {
 }
 
 func (x explainer) exhausted(d Decision) string {
-	s := fmt.Sprintf("%s has spent its budget of %s: %s wait", d.Member, budgetWord(d.Budget), count(d.Count, "guard or conflict"))
+	s := fmt.Sprintf("%s has spent its budget of %s: %s wait", d.Member, budgetWord(d.Budget), english.Plural(d.Count, "guard or conflict", ""))
 	if d.Count == 1 {
 		s += "s"
 	}

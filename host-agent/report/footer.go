@@ -3,6 +3,8 @@ package report
 import (
 	"fmt"
 	"strings"
+
+	"github.com/dustin/go-humanize/english"
 )
 
 // footer is what the matrix has no room for: each member's state, what its
@@ -31,7 +33,7 @@ func (st Style) footer(s Status) string {
 		fmt.Fprintf(&b, "%s: layer %d of %s\n", st.name(l.Fingerprint), l.Layer, strings.Join(l.Members, ", "))
 	}
 	for _, c := range s.Coordinators {
-		fmt.Fprintf(&b, "coordinator %d: %s for %s, term %d, policy %s, %s rung\n", c.PID, c.Role, ago(st.Now, c.Since), c.Term, c.Policy, count(int(c.Doorbells), "doorbell"))
+		fmt.Fprintf(&b, "coordinator %d: %s for %s, term %d, policy %s, %s rung\n", c.PID, c.Role, ago(st.Now, c.Since), c.Term, c.Policy, english.Plural(int(c.Doorbells), "doorbell", ""))
 	}
 	return b.String()
 }

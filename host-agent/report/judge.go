@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/dustin/go-humanize/english"
 )
 
 type reporter = func(v Verdict, hint, format string, args ...any)
@@ -35,7 +37,7 @@ func judgeServer(server json.RawMessage, problem reporter) {
 	}
 	for _, g := range d.Gateways {
 		for _, t := range g.Troubles {
-			problem(Warning, "look at the server's log, which names the process", "gateway %s, in the last minute: %s (%s since the server's start)", g.Name, t.What, count(int(t.Times), "time"))
+			problem(Warning, "look at the server's log, which names the process", "gateway %s, in the last minute: %s (%s since the server's start)", g.Name, t.What, english.Plural(int(t.Times), "time", ""))
 		}
 	}
 }
@@ -174,7 +176,7 @@ func judgeMember(m Member, problem reporter) {
 		problem(OK, "", "%s has a guard whose family does not fit into its publication; it is compared by itself and its network", m.Member)
 	}
 	if m.Excess > 0 {
-		problem(Warning, "", "%s holds %s more than it may claim; those are not protected", m.Member, count(m.Excess, "guard"))
+		problem(Warning, "", "%s holds %s more than it may claim; those are not protected", m.Member, english.Plural(m.Excess, "guard", ""))
 	}
 }
 
@@ -209,9 +211,9 @@ func judgeBudgets(m Member, problem reporter) {
 		}
 		switch b.Name {
 		case "new-claims":
-			problem(Warning, hintAllow(m.Member), "%s of %s cannot be protected%s: its budget of new claims is spent", count(b.Waiting, "guard"), m.Member, when)
+			problem(Warning, hintAllow(m.Member), "%s of %s cannot be protected%s: its budget of new claims is spent", english.Plural(b.Waiting, "guard", ""), m.Member, when)
 		case "sample-changes":
-			problem(Warning, hintAllow(m.Member), "%s of %s cannot be looked at%s: its budget of sample changes is spent", count(b.Waiting, "new guard"), m.Member, when)
+			problem(Warning, hintAllow(m.Member), "%s of %s cannot be looked at%s: its budget of sample changes is spent", english.Plural(b.Waiting, "new guard", ""), m.Member, when)
 		}
 	}
 }

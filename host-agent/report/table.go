@@ -111,9 +111,11 @@ func (st Style) name(fp string) string {
 // rows lists the guards that matter: claimed, in use, primary, or excluded.
 func rows(members []Member) []string {
 	var fps []string
+	listed := map[string]bool{}
 	for _, m := range members {
 		for _, g := range m.Guards {
-			if (g.InUse || g.Primary || g.Excluded || !g.Ordered.IsZero() || g.Stamp != 0) && !slices.Contains(fps, g.Fingerprint) {
+			if (g.InUse || g.Primary || g.Excluded || !g.Ordered.IsZero() || g.Stamp != 0) && !listed[g.Fingerprint] {
+				listed[g.Fingerprint] = true
 				fps = append(fps, g.Fingerprint)
 			}
 		}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/dustin/go-humanize/english"
 )
 
 // Verdict is a monitoring plugin's answer; its number is the exit code of
@@ -136,7 +138,7 @@ func (s *Status) summary() string {
 	}
 	what := "no guard is shared"
 	if len(s.Conflicts) > 0 {
-		what = "nothing to do about " + count(len(s.Conflicts), "known conflict")
+		what = "nothing to do about " + english.Plural(len(s.Conflicts), "known conflict", "")
 	}
 	return fmt.Sprintf("%s, %s; coordinator %d acts (term %d)", s.counted(), what, s.Coordinators[0].PID, s.Term)
 }
@@ -156,14 +158,7 @@ func (s *Status) counted() string {
 		}
 	}
 	if len(not) == 0 {
-		return count(len(s.Members), "member")
+		return english.Plural(len(s.Members), "member", "")
 	}
-	return fmt.Sprintf("%s (%s)", count(len(s.Members), "member"), strings.Join(not, ", "))
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return fmt.Sprintf("%s (%s)", english.Plural(len(s.Members), "member", ""), strings.Join(not, ", "))
 }
