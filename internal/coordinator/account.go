@@ -95,7 +95,8 @@ func (a *Account) clone() *Account {
 // maxSpent bounds the lists of a record: more is no account of ours.
 const maxSpent = 1 << 16
 
-func (m *member) applyAccount(r *Record) error {
+// accounted checks an account.
+func (r *Record) accounted() error {
 	a := r.Account
 	if a == nil {
 		return errors.New("no account")
@@ -108,7 +109,14 @@ func (m *member) applyAccount(r *Record) error {
 	if a.Owed < 0 || len(a.Used) > maxSpent || len(a.Caused) > maxSpent {
 		return errors.New("an account that cannot be")
 	}
-	m.account = a.clone()
+	return nil
+}
+
+func (m *member) applyAccount(r *Record) error {
+	if err := r.accounted(); err != nil {
+		return err
+	}
+	m.account = r.Account.clone()
 	return nil
 }
 

@@ -21,7 +21,7 @@ var lives = batchFlags("TestAgents", "lives", 60, "life")
 // What was found by earlier forms of this simulation, whose schedules are no more: a stream
 // waited at a join gate for ever, after a HUP had reset the option and the agent was
 // restarted and left (rotation, beginGate); a member that had left had claims, after a
-// stopped coordinator had gone on (emptyGone: TestLateOrder); the judge took for a broken
+// stopped coordinator had gone on (TestLateOrder); the judge took for a broken
 // promise what a stopped coordinator had lifted late, having seen more than the next one.
 var foundWithAgents = []uint64{
 	// A receipt still said applied when the agent had seen that another controller had
@@ -176,8 +176,17 @@ func (a *agent) heal() {
 		clear(g.kept)
 		g.start(g.writer)
 	}
-	for _, f := range t.primary { // it is used: then nobody need guess what is primary
-		t.through(f)
+	t.uses()
+}
+
+// uses: Tor comes to use what it has chosen, the third primary too, as it does when others
+// fail. Until then an agent that has not seen it choose can only guess what is primary, and
+// a guess is no claim: two may share such a guard, and nobody can know.
+func (t *modelTor) uses() {
+	for _, f := range t.primary {
+		if !slices.ContainsFunc(t.circ, func(c guardstate.Circuit) bool { return c.Path[0] == f }) {
+			t.through(f)
+		}
 	}
 }
 
@@ -191,6 +200,7 @@ func (a *agent) round() {
 		}
 	}
 	if !a.over {
+		a.tor.uses()
 		a.slow()
 		a.drain()
 		a.rests()

@@ -257,8 +257,8 @@ func (c *Coordinator) applyOrigin(m *member, r *Record) {
 }
 
 // distinctPlaces gives the members new places, in their old order, if two have the
-// same one: two coordinators wrote the ledger, and each gave it to another member.
-// The order is the same for every reader.
+// same one: two coordinators wrote the ledger that an earlier build has read, and each
+// gave it to another member. The order is the same for every reader.
 func (c *Coordinator) distinctPlaces() {
 	all := slices.SortedFunc(slices.Values(c.members), (*member).comparePlace)
 	alike := false
@@ -273,11 +273,11 @@ func (c *Coordinator) distinctPlaces() {
 	}
 }
 
-// knownOriginals forgets originals that a ledger does not name: it was written
+// knownOriginals forgets originals that a ledger does not name as such: it was written
 // by several.
 func (c *Coordinator) knownOriginals() {
 	for _, m := range slices.Clone(c.copies) {
-		if c.original(m) == nil || m.cloneOf == m.name {
+		if o := c.original(m); o == nil || m.gone || o.gone || o.comparePlace(m) >= 0 {
 			c.setOriginal(m, Member{})
 		}
 	}

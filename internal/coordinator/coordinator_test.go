@@ -93,10 +93,10 @@ func TestRestoreRefuses(t *testing.T) {
 	}
 }
 
-// What a deposed coordinator appended late stands between its successor's
-// snapshot and the successor's own records. The successor's word counts, numbers
-// do not go back, and no two claims are left with one stamp.
-func TestRestoreLateRecords(t *testing.T) {
+// Earlier builds did not tell what a deposed coordinator appended late from its
+// successor's own records. The last word counts, numbers do not go back, and no two
+// claims are left with one stamp.
+func TestRestoreTwoWriters(t *testing.T) {
 	rec := func(kind RecordKind, gateway string, change func(*Record)) Record {
 		r := Record{Version: 1, Kind: kind, Gateway: gateway, Instance: "x"}
 		if change != nil {

@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -118,6 +119,23 @@ func (f *family) equal(g *family) bool {
 		return f == g
 	}
 	return slices.Equal(f.ids, g.ids) && slices.Equal(f.list, g.list)
+}
+
+// compare orders statements, for no other reason than that one is to be chosen.
+func (f *facts) compare(g *facts) int {
+	switch {
+	case f == g:
+		return 0
+	case f == nil || g == nil:
+		return first(g == nil, f == nil)
+	}
+	if c := slices.Compare(f.subnets[:], g.subnets[:]); c != 0 || f.family == g.family {
+		return c
+	}
+	if f.family == nil || g.family == nil {
+		return first(g.family == nil, f.family == nil)
+	}
+	return cmp.Or(slices.CompareFunc(f.family.ids, g.family.ids, compareIDs), slices.CompareFunc(f.family.list, g.family.list, guardstate.Fingerprint.Compare))
 }
 
 func (f *facts) statesSubnets() bool { return f != nil && f.subnets[0] != 0 }

@@ -307,6 +307,8 @@ func (a *agent) option(now guardstate.Policy, inFile []guardstate.Fingerprint) {
 			g.w.fail("%s gives up a guard that nobody excluded", g.name)
 		case !before && after && !a.leaving && slices.Contains(inFile, f) && (a.latest() == nil || a.ordered(f)) && !a.unknowing():
 			g.w.fail("%s takes back a guard that nobody has lifted", g.name)
+		case !before && after && t.drops(r) && !a.excused() && !a.unknowing():
+			g.w.fail("%s tells Tor to use a guard that the packet filter drops: to Tor it is dead\n%s", g.name, a)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"errors"
 	"slices"
+	"time"
 
 	"guardring/internal/coordinator/election"
 	"guardring/internal/guardstate"
@@ -192,13 +193,10 @@ func (w *failover) keeps(merged *Coordinator, own []Record) {
 		w.fail("restore the successor's own records: %v", err)
 	}
 	w.agents.Merged++
-	for _, m := range core.members {
-		for _, x := range m.exclusions {
-			if o := merged.byName[m.name]; o == nil || o.exclusion(x.Key) == nil {
-				w.fail("a late record of a stopped coordinator lifts an exclusion of %s", m.name)
-			}
-		}
+	if err := merged.keeps(core, w.now); err != nil {
+		w.fail("%v", err)
 	}
+	merged.now = time.Time{} // it has seen nothing yet
 }
 
 func (p *proc) begun(t shmproto.Term) {

@@ -12,29 +12,34 @@ import (
 // Restore replays a ledger into an empty core. An error names the first record
 // that is malformed; the core must then be thrown away.
 //
-// The records of a coordinator that was stopped, replaced and continued may
-// stand between the snapshot of its successor and the successor's own records.
-// So the history is not checked: for each subject the last record wins, except
-// that numbers never go back, and that a late order lifts nothing (Late). Two claims may then have the same stamp; they are
-// given different ones in an order that is the same for every reader.
+// For each subject the last record wins, except that numbers never go back. What a
+// coordinator wrote that was stopped, replaced and continued is joined with that (Late).
+// Earlier builds did not tell it apart: in what they left, two claims may have the same
+// stamp; they are given different ones in an order that is the same for every reader.
 func (c *Coordinator) Restore(records []Record) error {
 	if len(c.members) != 0 || !c.started.IsZero() {
 		panic("coordinator: Restore on a core that is not empty")
 	}
-	late := lately{}
+	late := lately{members: map[Member]*tardy{}, said: map[subject]bool{}, ended: map[Member]bool{}}
 	for i := range records {
-		if err := c.apply(&records[i], late); err != nil {
-			return fmt.Errorf("ledger record %d (%s): %w", i+1, records[i].Kind, err)
+		r := &records[i]
+		if !r.Late {
+			late.hears(r)
+		}
+		if err := c.apply(r, &late); err != nil {
+			return fmt.Errorf("ledger record %d (%s): %w", i+1, r.Kind, err)
 		}
 	}
-	late.drop(c)
-	c.emptyGone()
 	c.capClaims()
 	c.distinctPlaces()
+	c.distinctStamps()
+	late.join(c)
 	c.knownOriginals()
 	// The index is built at the end, so that it need not follow each change.
-	for _, cl := range c.distinctStamps() {
-		c.file(cl)
+	for _, m := range c.members {
+		for _, cl := range m.claims {
+			c.file(cl)
+		}
 	}
 	// Nobody is shown yet, so there is nothing to plan.
 	for _, m := range c.dirty {
@@ -44,18 +49,8 @@ func (c *Coordinator) Restore(records []Record) error {
 	return nil
 }
 
-// emptyGone takes from members that have left what a stopped coordinator wrote of them
-// too late: its successor released only what it knew of.
-func (c *Coordinator) emptyGone() {
-	for _, m := range c.members {
-		if m.gone {
-			m.claims, m.exclusions = nil, nil
-		}
-	}
-}
-
-// capClaims drops the claims that members have beyond what they may have: of two
-// coordinators that wrote the ledger each knew some. First goes what was left
+// capClaims drops the claims that members have beyond what they may have: the operator
+// may have cut that down. First goes what was left
 // longest ago, then what came last; what is still shown comes back as a newcomer's.
 func (c *Coordinator) capClaims() {
 	sooner := func(a, b *claim) int {
@@ -72,10 +67,10 @@ func (c *Coordinator) capClaims() {
 	}
 }
 
-// distinctStamps returns all claims in the order of their stamps, after giving
-// new counters in this order if two have the same one. Were they left alike,
-// each of two members could be told to move for the other.
-func (c *Coordinator) distinctStamps() []*claim {
+// distinctStamps gives all claims new counters, in the order of their stamps, if two
+// have the same one. Were they left alike, each of two members could be told to move
+// for the other.
+func (c *Coordinator) distinctStamps() {
 	var all []*claim
 	for _, m := range c.members {
 		all = append(all, m.claims...)
@@ -94,11 +89,10 @@ func (c *Coordinator) distinctStamps() []*claim {
 		}
 		c.stamp = max(c.stamp, uint64(len(all)))
 	}
-	return all
 }
 
 // apply takes in one record.
-func (c *Coordinator) apply(r *Record, late lately) error {
+func (c *Coordinator) apply(r *Record, late *lately) error {
 	if r.Version != RecordVersion {
 		return fmt.Errorf("version %d: this build reads version %d", r.Version, RecordVersion)
 	}
@@ -110,6 +104,9 @@ func (c *Coordinator) apply(r *Record, late lately) error {
 	name := r.member()
 	if name.Gateway == "" || name.Instance == "" || len(name.Instance) > shmproto.MaxNameLen {
 		return fmt.Errorf("member %q: want GATEWAY/INSTANCE", name)
+	}
+	if r.Late {
+		return late.add(c, r)
 	}
 	m := c.byName[name]
 	if m == nil {
@@ -126,24 +123,35 @@ func (c *Coordinator) apply(r *Record, late lately) error {
 	case RecordRelease:
 		m.claims = slices.DeleteFunc(m.claims, func(o *claim) bool { return o.key == r.Key })
 	case RecordOrder:
-		return c.applyOrder(m, r, late)
+		return c.applyOrder(m, r)
 	case RecordBudget:
 		return m.applyAccount(r)
 	default:
-		return errors.New("unknown kind")
+		return errUnknownKind
 	}
 	return nil
 }
 
-func (c *Coordinator) applyClaim(m *member, r *Record) error {
+var errUnknownKind = errors.New("unknown kind")
+
+// claimed checks a claim, and returns the facts in it.
+func (r *Record) claimed() (*facts, error) {
 	if _, ok := r.Key.Relay(); !ok {
-		return errors.New("claim on nothing")
+		return nil, errors.New("claim on nothing")
 	}
 	if r.Stamp.Counter == 0 {
-		return errors.New("claim without stamp")
+		return nil, errors.New("claim without stamp")
 	}
 	if !r.Left.IsZero() && !r.Used {
-		return errors.New("a guard that was never used is retained")
+		return nil, errors.New("a guard that was never used is retained")
+	}
+	return imported(r.Facts)
+}
+
+func (c *Coordinator) applyClaim(m *member, r *Record) error {
+	f, err := r.claimed()
+	if err != nil {
+		return err
 	}
 	cl := m.claim(r.Key)
 	if cl == nil {
@@ -154,17 +162,14 @@ func (c *Coordinator) applyClaim(m *member, r *Record) error {
 		i, _ := slices.BinarySearchFunc(m.claims, cl.key, func(o *claim, k Key) int { return o.key.Compare(k) })
 		m.claims = slices.Insert(m.claims, i, cl)
 	}
-	f, err := imported(r.Facts)
-	if err != nil {
-		return err
-	}
 	cl.stamp, cl.used, cl.left, cl.facts = r.Stamp, r.Used, r.Left, f
 	cl.due, cl.allowed = r.Due, r.Allowed
 	c.stamp = max(c.stamp, r.Stamp.Counter)
 	return nil
 }
 
-func (c *Coordinator) applyOrder(m *member, r *Record, late lately) error {
+// ordered checks an order.
+func (r *Record) ordered() error {
 	if len(r.Exclusions) > shmproto.MaxExclusions {
 		return fmt.Errorf("%d exclusions, at most %d", len(r.Exclusions), shmproto.MaxExclusions)
 	}
@@ -176,11 +181,13 @@ func (c *Coordinator) applyOrder(m *member, r *Record, late lately) error {
 			return fmt.Errorf("exclusion %d: at level %q over %q", i+1, x.Level, x.Over)
 		}
 	}
-	if r.Late {
-		late.apply(c, m, r)
-		return nil
+	return nil
+}
+
+func (c *Coordinator) applyOrder(m *member, r *Record) error {
+	if err := r.ordered(); err != nil {
+		return err
 	}
-	delete(late, m)
 	m.seq, m.answers, m.exclusions = max(m.seq, r.Seq), r.Answers, slices.Clone(r.Exclusions)
 	return nil
 }
