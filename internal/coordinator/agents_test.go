@@ -31,6 +31,15 @@ var foundWithAgents = []uint64{
 	// limit, was opened before the file was read again, and the note that it was open was
 	// written over it: an exclusion was lost.
 	2281,
+	// An agent left, and what a stopped coordinator had decided of it before was written late.
+	3924,
+	// Two shared a guard and nobody was told: the one's Tor had chosen it unseen, as its third
+	// primary, and had not used it, and a guess is no claim. Now Tors come to use what they
+	// have chosen.
+	10184,
+	// An agent was restarted, left and came back before a coordinator had read that it had
+	// left: it obeyed an order from before that, until it was told so. That is how it must be.
+	20555,
 }
 
 // TestAgents is TestFailover with the real core of the guest's agent in each gateway, each

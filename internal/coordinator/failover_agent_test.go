@@ -118,7 +118,9 @@ func (a *agent) work() bool {
 	case a.left && a.pending == nil:
 		a.over = true
 		w.agents.Left++
-		g.quit[a.cfg.Incarnation] = true
+		for start := range g.quit { // what an earlier one was told ends, too
+			g.quit[start] = true
+		}
 		if !t.filterless { // the runner's part
 			t.dropped = nil
 		}

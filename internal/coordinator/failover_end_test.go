@@ -11,6 +11,13 @@ import (
 // settle has everybody be well until nothing changes, and looks at the result.
 func (w *failover) settle() {
 	w.t.Helper()
+	if w.stops != nil { // who comes then reads what was written late
+		for _, p := range w.procs {
+			p.drain()
+		}
+		w.start(0)
+		w.start(1)
+	}
 	w.calm = true
 	if w.net != nil {
 		for f, r := range w.net.relays {

@@ -26,7 +26,7 @@ type gate struct {
 	shown  map[string]string // what its agents published, by (attachment, incarnation, seq)
 	kept   map[guardstate.Fingerprint]bool
 	term   shmproto.Term                 // of the highest order that was obeyed
-	quit   map[shmproto.Incarnation]bool // starts of agents that have left
+	quit   map[shmproto.Incarnation]bool // starts of agents, up to the one that has left; false: since then
 	ghost  []word                        // stores of an agent that was stopped and replaced
 
 	guest   *shmproto.Guest
@@ -54,6 +54,7 @@ func (g *gate) start(writer int) {
 	p.Incarnation, p.Seq, p.Receipt = shmproto.Incarnation(g.w.rng.Uint64()), 0, shmproto.Receipt{}
 	g.region, g.guest, g.writer = r, r.Guest(writer, p.Incarnation), writer
 	g.order, g.applied, g.dirty, g.late, g.blocked = nil, false, true, nil, 0
+	g.quit[p.Incarnation] = false
 	if g.agent != nil {
 		g.agent.born()
 	}

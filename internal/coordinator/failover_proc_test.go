@@ -192,6 +192,7 @@ func (w *failover) keeps(merged *Coordinator, own []Record) {
 	if err != nil {
 		w.fail("restore the successor's own records: %v", err)
 	}
+	w.tally.Merged++
 	w.agents.Merged++
 	if err := merged.keeps(core, w.now); err != nil {
 		w.fail("%v", err)
@@ -304,6 +305,10 @@ func (p *proc) step(e Event) {
 	if err := p.judge.Step(core, e, r); err != nil {
 		w.fail("after %T: %v", e, err)
 	}
+	if w.stops != nil && !w.calm && len(r.Save) > 0 && w.stops.IntN(2) == 0 {
+		p.paused = 30 + w.stops.IntN(30)
+		w.meanwhile(r.Save[0].Gateway)
+	}
 	var effects []func()
 	still := func() bool { return p.core == core }
 	if len(r.Save) > 0 {
@@ -336,6 +341,18 @@ func (p *proc) step(e Event) {
 		})
 	}
 	p.first(effects...)
+}
+
+// meanwhile: what a coordinator has decided of a gateway it writes late; now and then the
+// gateway's agent leaves before.
+func (w *failover) meanwhile(gateway string) {
+	n := slices.IndexFunc(w.gates, func(g *gate) bool { return g.name == gateway })
+	if n < 0 || w.gates[n].agent == nil || w.stops.IntN(3) > 0 {
+		return
+	}
+	if a := w.gates[n].agent; !a.over {
+		a.wants = true
+	}
 }
 
 func (p *proc) drain() {

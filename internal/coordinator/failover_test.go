@@ -17,6 +17,7 @@ var schedules = batchFlags("TestFailover", "schedules", 150, "schedule")
 // batch says which schedules of a simulation are run.
 type batch struct {
 	n      *int
+	after  *uint64 // they come after these
 	only   *uint64 // 0: all of them
 	replay string  // how to run a schedule again, but for its number
 }
@@ -25,6 +26,7 @@ type batch struct {
 func batchFlags(test, many string, n int, one string) batch {
 	return batch{
 		n:      flag.Int(many, n, "how many schedules "+test+" runs"),
+		after:  flag.Uint64(many+"-after", 0, "and of which number is the one before them"),
 		only:   flag.Uint64(one, 0, "run only this schedule of "+test),
 		replay: "go test -run " + test + " ./internal/coordinator -" + one,
 	}
@@ -37,7 +39,7 @@ func (b batch) seeds(found []uint64) []uint64 {
 	}
 	seeds := slices.Clone(found)
 	for s := range *b.n {
-		seeds = append(seeds, uint64(s)+1)
+		seeds = append(seeds, *b.after+uint64(s)+1)
 	}
 	return seeds
 }
@@ -83,12 +85,12 @@ func TestFailover(t *testing.T) {
 }
 
 // tally counts what happened, so that a simulation that does nothing is noticed.
-type tally struct{ Acted, Kills, Steps, Orders, Obeyed, Fenced, Torn, Revoked, Violations int }
+type tally struct{ Acted, Kills, Steps, Orders, Obeyed, Fenced, Torn, Revoked, Violations, Merged int }
 
 func (s *tally) add(o tally) {
 	s.Acted, s.Kills, s.Steps, s.Orders = s.Acted+o.Acted, s.Kills+o.Kills, s.Steps+o.Steps, s.Orders+o.Orders
 	s.Obeyed, s.Fenced, s.Torn = s.Obeyed+o.Obeyed, s.Fenced+o.Fenced, s.Torn+o.Torn
-	s.Revoked, s.Violations = s.Revoked+o.Revoked, s.Violations+o.Violations
+	s.Revoked, s.Violations, s.Merged = s.Revoked+o.Revoked, s.Violations+o.Violations, s.Merged+o.Merged
 }
 
 // rooms are memory for regions, used again for each schedule.
@@ -160,6 +162,7 @@ type failover struct {
 
 	crossing *rand.Rand // nil: each coordinator has the same seat everywhere
 	crossed  int        // 1: who has one seat of the board has the other one in the regions
+	stops    *rand.Rand // not nil: coordinators are stopped, for long, when they have decided and not written
 }
 
 // book is the ledger file of one term.
@@ -178,6 +181,9 @@ func emptyWorld(t *testing.T, seed uint64, r *rooms, rng *rand.Rand) *failover {
 	}
 	if seed%4 == 2 {
 		w.crossing = rand.New(rand.NewPCG(seed, 24)) // of its own, so that the other schedules stay what they are
+	}
+	if seed%8 == 4 {
+		w.stops = rand.New(rand.NewPCG(seed, 25))
 	}
 	w.cfg = Config{Policy: PolicyDisjoint, Epoch: testEpoch, Levels: RelayOnly, Budgets: generous, DelayMin: time.Second, DelayMax: 3 * time.Minute}
 	if w.free = seed%2 == 0; w.free {
