@@ -13,7 +13,7 @@ import (
 	"guardring/internal/guardstate"
 )
 
-var historySeed = flag.Uint64("history-seed", 0, "seed of the random histories, 0 for a new one")
+var historySeed = flag.Uint64("history-seed", 1, "seed of the random histories, 0 for a new one")
 
 // history is one random life of a member; every choice comes from the seed.
 type history struct {
