@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 func TestInterrupted(t *testing.T) {
 	for _, where := range []string{"begin", "tests"} {
 		t.Run(where, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, os.Args[0])
 			cmd.Env = append(os.Environ(), "GUARDRING_TEST_INTERRUPT="+where)

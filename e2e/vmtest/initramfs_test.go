@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/cavaliergopher/cpio"
@@ -16,6 +17,7 @@ import (
 
 // TestArchive reads back what the kernel would unpack: folders before what is in them, each once, with modes and owners.
 func TestArchive(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o022)) // modes are judged
 	source := filepath.Join(t.TempDir(), "program")
 	if err := os.WriteFile(source, []byte("#!"), 0o750); err != nil {
 		t.Fatal(err)

@@ -122,6 +122,7 @@ func TestLeaveWithoutTorrc(t *testing.T) {
 }
 
 func TestLeaveKeepsWhatTheUserEditedMeanwhile(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o022)) // modes are judged
 	s := site(t, "SocksPort 9050\n")
 	join(t, s)
 	b, err := os.ReadFile(s.Torrc)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"guardring/internal/checkup"
@@ -62,6 +63,7 @@ func write(t *testing.T, path, text string) {
 }
 
 func TestAllIsWell(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o022)) // modes are judged
 	f := well(t)
 	f.Libvirt.UID = -1 // not root, whoever runs the test
 	if lines := Check(f); lines.Worst() != checkup.Pass {
@@ -155,6 +157,7 @@ func chmod(t *testing.T, path string, mode os.FileMode) {
 }
 
 func TestEachFault(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o022)) // modes are judged
 	for _, x := range cases {
 		t.Run(x.name+" "+x.text, func(t *testing.T) {
 			f := well(t)

@@ -13,6 +13,7 @@ import (
 )
 
 func TestRead(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o022)) // modes are judged
 	dir := t.TempDir()
 	plain, fifo := filepath.Join(dir, "plain"), filepath.Join(dir, "fifo")
 	if err := os.WriteFile(plain, []byte("four"), 0o640); err != nil {
