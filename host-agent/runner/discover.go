@@ -146,17 +146,7 @@ func (r *runner) adopt(d dialled) error {
 	if !r.acting() {
 		return nil
 	}
-	if grown, err := r.dir.Grown(r.history); err != nil || grown {
-		r.log.Info("a former coordinator has written after its ledger was read", "grown", grown, "error", err)
-		if err == nil {
-			err = r.inherit()
-		}
-		if err != nil {
-			r.bookError = err.Error()
-			r.elect(election.Failed{})
-			return nil
-		}
-		r.lookAll()
+	if r.catchUp() {
 		return nil
 	}
 	if same {

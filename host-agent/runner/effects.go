@@ -95,6 +95,12 @@ func (r *runner) save(records []coordinator.Record) bool {
 }
 
 func (r *runner) compact(now time.Time) {
+	// In a snapshot our own words are no longer told from what we had read. So what is late
+	// is joined with them first.
+	if grown, err := r.dir.Grown(r.history); err == nil && grown {
+		r.late, r.compactNext = true, now.Add(r.cfg.Rescan)
+		return
+	}
 	snapshot, err := json.Marshal(r.core.Snapshot())
 	if err == nil {
 		err = r.book.Compact(r.history, snapshot)
@@ -121,6 +127,26 @@ func (r *runner) unsaved(err error) {
 		return
 	}
 	r.elect(election.Failed{})
+}
+
+// catchUp takes in what a former coordinator has written after its ledger was read. It
+// reports whether there was any: then every region is read anew, or we act no more.
+func (r *runner) catchUp() bool {
+	grown, err := r.dir.Grown(r.history)
+	if err == nil && !grown {
+		return false
+	}
+	r.log.Info("a former coordinator has written after its ledger was read", "grown", grown, "error", err)
+	if err == nil {
+		err = r.inherit()
+	}
+	if err != nil {
+		r.bookError = err.Error()
+		r.elect(election.Failed{})
+		return true
+	}
+	r.lookAll()
+	return true
 }
 
 // inherit replays what a former coordinator wrote after its ledger was read, and

@@ -165,7 +165,7 @@ func (r *runner) forget() {
 	if r.book != nil {
 		_ = r.book.Close()
 	}
-	r.core, r.book, r.history = nil, nil, ledger.History{}
+	r.core, r.book, r.history, r.late = nil, nil, ledger.History{}, false
 }
 
 // acting reports whether effects are allowed, after reading the board: a

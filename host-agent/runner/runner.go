@@ -58,6 +58,7 @@ type runner struct {
 
 	publication shmproto.Publication // scratch
 	bookError   string               // why nothing can be made durable
+	late        bool                 // a former coordinator has written late: catch up on the next rescan tick
 	rescan      bool                 // look at everything on the next rescan tick, seen or not
 	published   uint64
 	ordered     uint64
@@ -227,6 +228,10 @@ func (r *runner) loop(ctx context.Context, served chan error) error {
 			r.watch()
 			r.step(coordinator.Tick{At: now}, "")
 		case now := <-rescan.C:
+			if r.late && r.acting() {
+				r.late = false
+				r.catchUp()
+			}
 			r.verify()
 			r.lookAll()
 			r.summarise(now)

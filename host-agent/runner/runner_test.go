@@ -332,14 +332,7 @@ func TestLateWriter(t *testing.T) {
 	// The old one's step that was on its way: b's claim on guard 200.
 	line := `[{"v":1,"kind":"member","gateway":"b","instance":"default"},` +
 		`{"v":1,"kind":"claim","gateway":"b","instance":"default","key":"relay/C800010000000000000000000000000000000000","stamp":{"n":4,"at":"2026-01-01T00:00:00Z"}}]`
-	f, err := os.OpenFile(filepath.Join(r.cfg.LedgerDir, path), os.O_WRONLY|os.O_APPEND, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := fmt.Fprintf(f, "%08x %s\n", crc32.Checksum([]byte(line), crc32.MakeTable(crc32.Castagnoli)), line); err != nil {
-		t.Fatal(err)
-	}
+	r.appendLate(path, line)
 	keep := func(name string) server.Gateway {
 		return server.Gateway{Name: name, UID: server.KeepID, GID: server.KeepID}
 	}
@@ -356,6 +349,57 @@ func TestLateWriter(t *testing.T) {
 	})
 	if d := r.actingDocument(); d.Self.LedgerError != "" || len(d.Members) != 2 {
 		t.Errorf("%+v", d)
+	}
+}
+
+// appendLate appends a line to the ledger of a stopped coordinator.
+func (r *rig) appendLate(name, line string) {
+	r.t.Helper()
+	f, err := os.OpenFile(filepath.Join(r.cfg.LedgerDir, name), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := fmt.Fprintf(f, "%08x %s\n", crc32.Checksum([]byte(line), crc32.MakeTable(crc32.Castagnoli)), line); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// TestLateBeforeCompaction: what a stopped predecessor writes is joined with our own words
+// before they become a snapshot, in which they would be no newer than it.
+func TestLateBeforeCompaction(t *testing.T) {
+	r := newRig(t, coordinator.PolicyDisjoint, "a", "b")
+	r.cfg.DoorbellBurst, r.cfg.DoorbellRate = 1<<30, 1e9
+	r.cfg.LedgerBurst, r.cfg.LedgerRate, r.cfg.JournalSize = 1<<30, 1e9, 1<<30
+	old := r.coordinate("")
+	path := r.actingDocument().Self.LedgerFile
+	a, b := r.guest("a"), r.guest("b")
+	a.publish(sampleA()...)
+	r.state("a/default", "present")
+	next := r.coordinate("")
+	r.eventually("the next one watches", func() bool { return len(r.documents()) == 2 })
+	_ = old.Process.Kill()
+	r.eventually("the next one acts", func() bool { return r.actingDocument().Self.PID == next.Process.Pid })
+	a.gone = true
+	a.publish()
+	r.state("a/default", "left")
+	// Nobody can see in its region any more that it has left.
+	if err := r.srv.Apply([]server.Gateway{{Name: "b", UID: server.KeepID, GID: server.KeepID}}); err != nil {
+		t.Fatal(err)
+	}
+	r.appendLate(path, `[{"v":1,"kind":"member","gateway":"a","instance":"default"},`+
+		`{"v":1,"kind":"claim","gateway":"a","instance":"default","key":"relay/C800010000000000000000000000000000000000","stamp":{"n":9,"at":"2026-01-01T00:00:00Z"}}]`)
+	for n, most := 0, int64(0); r.actingDocument().Self.LedgerBytes >= most; n += 20 {
+		most = max(most, r.actingDocument().Self.LedgerBytes)
+		b.publish(numbers(n, n+19)...)
+		r.eventually("b is read", func() bool { return r.member("b/default").Publication.Seq == uint64(b.pub.Seq) })
+	}
+	third := r.coordinate("")
+	r.eventually("a third one watches", func() bool { return len(r.documents()) == 2 })
+	_ = next.Process.Kill()
+	r.eventually("the third one acts", func() bool { return r.actingDocument().Self.PID == third.Process.Pid })
+	if m := r.member("a/default"); m.State != "left" || len(m.Guards) > 0 {
+		t.Errorf("a has left, and is %+v", m)
 	}
 }
 
