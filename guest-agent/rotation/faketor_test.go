@@ -371,6 +371,9 @@ func (a *agent) step(events ...Event) {
 			events = append(events, a.tor.perform(act)...)
 		}
 	}
+	if a.m.tor.up && !a.m.left && a.m.gate.closed() && a.m.settled() {
+		panic("streams wait although the host has answered, and nothing is under way that would end it")
+	}
 }
 
 // sleep lets time pass, with the Ticks that the machine asks for.

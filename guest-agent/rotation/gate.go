@@ -68,6 +68,11 @@ func (m *Machine) answered() bool {
 	return o != nil && g.first != 0 && o.Order.Answers.Incarnation == m.cfg.Incarnation && o.Order.Answers.Seq >= g.first
 }
 
+// settled reports that Tor is as the answering order wants it, or cannot be.
+func (m *Machine) settled() bool {
+	return m.answered() && (m.receipt.Status == shmproto.ReceiptApplied || m.receipt.Status == shmproto.ReceiptRefused)
+}
+
 // closed reports that streams wait, or are about to.
 func (g *gate) closed() bool { return g.phase == gateClosing || g.phase == gateShut }
 

@@ -99,6 +99,9 @@ func (m *Machine) Step(now time.Time, e Event) Ready {
 	if m.tor.up {
 		m.poll()
 		m.reconcile()
+		if m.gate.closed() && m.settled() {
+			m.reconcile() // the receipt that opens the gate came last, and no event may follow for a minute
+		}
 		m.ask()
 	} else {
 		m.reconcileDown()
