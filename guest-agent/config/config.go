@@ -222,7 +222,8 @@ func (in *Instance) fill(t discovery.Tor) {
 }
 
 // Owner looks up the user and group that own an instance's include file; -1
-// where nothing is to be changed.
+// where nothing is to be changed. Without a group of Tor's it is that of the agent's
+// user, who writes the file anew and could not give it to another.
 func (c *Config) Owner(in Instance) (uid, gid int, err error) {
 	uid, gid = -1, -1
 	if c.User != "" {
@@ -233,10 +234,13 @@ func (c *Config) Owner(in Instance) (uid, gid int, err error) {
 		if uid, err = strconv.Atoi(u.Uid); err != nil {
 			return -1, -1, fmt.Errorf("user %s: %w", c.User, err)
 		}
+		if gid, err = strconv.Atoi(u.Gid); err != nil {
+			return -1, -1, fmt.Errorf("group of user %s: %w", c.User, err)
+		}
 	}
 	if in.Group != "" {
 		// Debian names an instance's user and group alike. A group that does not
-		// exist means a Tor that is not Debian's: the creator's group stays.
+		// exist means a Tor that is not Debian's.
 		if g, err := user.LookupGroup(in.Group); err == nil {
 			if gid, err = strconv.Atoi(g.Gid); err != nil {
 				return -1, -1, fmt.Errorf("group %s: %w", in.Group, err)

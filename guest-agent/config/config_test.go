@@ -2,7 +2,9 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -148,5 +150,33 @@ func TestThePackagesFile(t *testing.T) {
 	want.User = "debian-tor"
 	if d := cmp.Diff(want, cfg); d != "" {
 		t.Error(d)
+	}
+}
+
+// TestOwner: the agent, which is not root, must be able to keep the owner of what join has made.
+func TestOwner(t *testing.T) {
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	daemon, err := user.LookupGroup("daemon")
+	if err != nil {
+		t.Skip("not a Debian system: ", err)
+	}
+	for _, tt := range []struct{ user, group, want string }{
+		{"", "", "-1:-1"},
+		{me.Username, "", me.Uid + ":" + me.Gid},
+		{me.Username, "no-such-group", me.Uid + ":" + me.Gid},
+		{me.Username, "daemon", me.Uid + ":" + daemon.Gid},
+		{"", "daemon", "-1:" + daemon.Gid},
+	} {
+		c := Config{User: tt.user}
+		uid, gid, err := c.Owner(Instance{Group: tt.group})
+		if got := fmt.Sprintf("%d:%d", uid, gid); err != nil || got != tt.want {
+			t.Errorf("user %q, group %q: %s, %v; want %s", tt.user, tt.group, got, err, tt.want)
+		}
+	}
+	if _, _, err := (&Config{User: "no-such-user"}).Owner(Instance{}); err == nil {
+		t.Error("a user that does not exist")
 	}
 }
