@@ -13,7 +13,7 @@ import (
 var agentFaults = []fault{
 	{binaries.Fault{Name: "a lower order counts", File: "guest-agent/rotation/apply.go",
 		Rule: "if m.order != nil && e.Order.Compare(&m.order.Order) <= 0 {", Instead: "if m.order != nil && false {"},
-		"takes back a guard|not answered with applied"},
+		"takes back a guard|not answered with applied|has not answered its order"},
 	{binaries.Fault{Name: "the file does not wait for Tor", File: "guest-agent/rotation/apply.go",
 		Rule: "m.setOption(lines, ex)\n\t\treturn false", Instead: "m.setOption(lines, ex)"},
 		"another change is not answered"},

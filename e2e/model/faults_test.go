@@ -3,6 +3,7 @@
 package model
 
 import (
+	"os"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -60,6 +61,9 @@ func simulate(t *testing.T, overlay, simulation, flag, schedules string) string 
 	}
 	cmd := exec.Command("go", append(args, "./internal/coordinator", flag, schedules)...)
 	cmd.Dir = root
+	if overlay != "" {
+		cmd.Env = append(os.Environ(), "GOMAXPROCS=1") // one worker: the same schedule is the first to fail each time
+	}
 	out, err := cmd.CombinedOutput()
 	if strings.Contains(string(out), "[build failed]") || err != nil && len(out) == 0 {
 		t.Fatalf("%v\n%s", err, out)
